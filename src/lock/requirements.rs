@@ -288,7 +288,7 @@ pub(crate) fn parse_requirement(
     if text.starts_with("-e") || text.starts_with("--editable") {
         return Err(refuse(
             "requires building a package from source",
-            "if a package is released for it: [python] requirements",
+            "if it is released as a package, name that in [python] requirements",
         ));
     }
     if text.starts_with('-') {
@@ -306,7 +306,7 @@ pub(crate) fn parse_requirement(
     {
         return Err(refuse(
             "is an address, but comfy pins only released wheels",
-            "if a package is released for it: [python] requirements",
+            "if it is released as a package, name that in [python] requirements",
         ));
     }
     let parsed: Result<Requirement, _> = text.parse();
@@ -409,19 +409,19 @@ mod tests {
         insta::assert_snapshot!(lines.map(|l| said("node.a", l)).join("\n"), @r#"
         fine: numpy
         node.a: requirements.txt:4: `git+https://github.com/a/b` is an address, but comfy pins only released wheels
-          hint: ignore it in comfy.toml: [nodes.a] ignore_requirements = ["git+https://github.com/a/b"], and list its released package in [python] requirements
+          hint: if it is released as a package, name that in [python] requirements
         node.a: requirements.txt:4: `b @ https://x/b-1-py3-none-any.whl` is an address, but comfy pins only released wheels
-          hint: ignore it in comfy.toml: [nodes.a] ignore_requirements = ["b @ https://x/b-1-py3-none-any.whl"], and list its released package in [python] requirements
+          hint: if it is released as a package, name that in [python] requirements
         node.a: requirements.txt:4: `./wheels/c.whl` is an address, but comfy pins only released wheels
-          hint: ignore it in comfy.toml: [nodes.a] ignore_requirements = ["./wheels/c.whl"], and list its released package in [python] requirements
+          hint: if it is released as a package, name that in [python] requirements
         node.a: requirements.txt:4: `-e .` requires building a package from source
-          hint: ignore it in comfy.toml: [nodes.a] ignore_requirements = ["-e ."], and list its released package in [python] requirements
+          hint: if it is released as a package, name that in [python] requirements
         node.a: requirements.txt:4: `-r other.txt` names a file that its repository does not have
-          hint: ignore it in comfy.toml: [nodes.a] ignore_requirements = ["-r other.txt"], and list what you need from it in [python] requirements
+          hint: what you need from it belongs in [python] requirements
         node.a: requirements.txt:4: `--extra-index-url https://x/simple` is an option, which would change for all parts where packages come from
-          hint: ignore it in comfy.toml: [nodes.a] ignore_requirements = ["--extra-index-url https://x/simple"], and if packages must come from there: [python] indexes = [{ name = "…", url = "https://…", packages = ["…"] }]
+          hint: if packages must come from there: [python] indexes = [{ name = "…", url = "https://…", packages = ["…"] }]
         node.a: requirements.txt:4: `numpy=<2` is not a requirement: no such comparison operator "=<", must be one of ~= == != <= >= < > ===
-          hint: ignore it in comfy.toml: [nodes.a] ignore_requirements = ["numpy=<2"]
+          hint:
         "#);
     }
 }

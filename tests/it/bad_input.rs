@@ -2466,7 +2466,7 @@ fn locks() {
         hint: restore it from git (after a merge conflict, take one side completely), then run `comfy lock`; deleting it would move every pin
 
     an unknown key: exit 1
-      error: comfy.lock:7:1: unknown field `comit`, expected one of `repo`, `ref`, `commit`, `tree`, `requirements`, `ignore_requirements`, `excluded`, `submodules`
+      error: comfy.lock:7:1: unknown field `comit`, expected one of `repo`, `ref`, `commit`, `tree`, `requirements`, `ignore_requirements`, `requirements_files`, `excluded`, `submodules`
           > comit = "COMMIT"
         hint: restore it from git (after a merge conflict, take one side completely), then run `comfy lock`; deleting it would move every pin
 

@@ -27,6 +27,8 @@ pub struct Release {
     /// RECORD has another hash for this file than it has.
     errs: Option<String>,
     tag: String,
+    /// There is no wheel of it.
+    source: bool,
 }
 
 /// A file of an index.
@@ -54,6 +56,7 @@ pub fn release(name: &str, version: &str) -> Release {
         folders: Vec::new(),
         errs: None,
         tag: "py3-none-any".into(),
+        source: false,
     }
 }
 
@@ -92,6 +95,16 @@ impl Release {
     pub fn tag(mut self, tag: &str) -> Release {
         self.tag = tag.into();
         self
+    }
+
+    /// Without a wheel.
+    pub fn source(mut self) -> Release {
+        self.source = true;
+        self
+    }
+
+    pub fn is_source(&self) -> bool {
+        self.source
     }
 
     /// The name as file names and modules have it.

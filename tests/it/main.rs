@@ -17,6 +17,7 @@ mod compiled;
 mod exclude;
 mod front;
 mod gateway;
+mod hints;
 mod hostile_repo;
 mod hub;
 mod index;

@@ -117,12 +117,14 @@ fn fetched() -> Result<PathBuf, String> {
     kept.ok_or_else(|| text(&output, &root))
 }
 
-/// The folder and the minor version of the machine's python3.
+/// The folder and the minor version of the machine's python3: the system's, which comfy takes first.
 pub fn python() -> &'static (PathBuf, String) {
     static PYTHON: OnceLock<(PathBuf, String)> = OnceLock::new();
     PYTHON.get_or_init(|| {
         let ask = "import sys; print(sys.executable); print('%d.%d' % sys.version_info[:2])";
-        let output = Command::new("python3")
+        let system = ["/opt/homebrew/bin/python3", "/usr/bin/python3"];
+        let system = system.iter().find(|p| Path::new(p).exists());
+        let output = Command::new(system.unwrap_or(&"python3"))
             .args(["-c", ask])
             .output()
             .expect("the tests need a python3");
@@ -632,7 +634,7 @@ fn lines_that_decide_for_everybody_are_refused_and_can_be_left_out() {
     $ comfy lock
     error: node.bad: requirements.txt:2: `git+https://github.com/x/y` is an address, but comfy pins only released wheels
     error: node.bad: requirements.txt:3: `-e .` requires building a package from source
-      hint: if a package is released for it: [python] requirements
+      hint: if it is released as a package, name that in [python] requirements
     error: node.bad: requirements.txt:4: `--extra-index-url https://evil.test/simple` is an option, which would change for all parts where packages come from
       hint: if packages must come from there: [python] indexes = [{ name = "…", url = "https://…", packages = ["…"] }]
     error: node.bad: requirements.txt:5: `-r more.txt` names a file that its repository does not have

@@ -78,10 +78,10 @@ impl InterpreterCache {
             .map(|f| PathBuf::from(f.replace("VERSION", minor)))
             .collect();
         let own = ids.sandbox == ids.owner;
-        if own {
-            // No other account has to reach it.
-            folders.splice(
-                0..0,
+        if own && d.python.managed.is_none() {
+            // No other account has to reach it. It is the last choice, since one shell would build
+            // another environment than the next.
+            folders.extend(
                 env::var("PATH")
                     .unwrap_or_default()
                     .split(':')
@@ -171,6 +171,29 @@ impl InterpreterCache {
         }
         Ok(Some(answer))
     }
+}
+
+/// The system's CPython of this minor version, or of any from 3.8; what PATH says does not count.
+pub(crate) fn system_interpreter(minor: Option<&str>) -> Option<PathBuf> {
+    let name = minor.map_or("python3".into(), |m| format!("python{m}"));
+    let candidates = FOLDERS
+        .iter()
+        .map(|f| Path::new(&f.replace("VERSION", minor.unwrap_or("Current"))).join(&name))
+        .filter(|p| p.exists() && *p != Path::new("/usr/bin/python3"));
+    let stub = Path::new("/usr/bin/python3");
+    let last = (!cfg!(target_os = "macos") && minor.is_none()).then(|| stub.to_path_buf());
+    let fits = |i: &PythonInterpreter| {
+        let number = i
+            .minor_version()
+            .strip_prefix("3.")
+            .and_then(|n| n.parse().ok());
+        minor.map_or(number.is_some_and(|n: u32| n >= 8), |m| {
+            i.minor_version() == m
+        })
+    };
+    candidates
+        .chain(last)
+        .find(|p| ask_version(p, p, None).is_ok_and(|i| fits(&i)))
 }
 
 /// The minor version of the first Python that runs: of PATH, where a shim may find nothing of its

@@ -130,6 +130,17 @@ impl UvRunner {
     }
 }
 
+/// What [`UvWorkspace::for_other_interpreter`] put into the markers, as uv quotes it.
+fn marker_of_version(stderr: &str) -> String {
+    const BEGIN: &str = "python_full_version == '3.";
+    let end = " and platform_machine";
+    let found = stderr.split_once(BEGIN).and_then(|(_, rest)| {
+        let (number, _) = rest.split_once(".*'")?;
+        Some(format!("{BEGIN}{number}.*'{}", &end[..5]))
+    });
+    found.unwrap_or_else(|| "\0".into())
+}
+
 /// Interprets uv's message: the only place that knows its messages for failures.
 fn read_error(stderr: &str, code: Option<i32>) -> UvError {
     let noise = |l: &&str| {
@@ -147,6 +158,7 @@ fn read_error(stderr: &str, code: Option<i32>) -> UvError {
         )
         .replace("your workspace requires", "comfy.lock has to serve")
         .replace("error: ", "")
+        .replace(&marker_of_version(stderr), "")
         .replace("  cause: ", "");
     let text = if text.trim().is_empty() {
         format!(
@@ -256,12 +268,66 @@ impl PackageResolver for UvRunner {
 }
 
 impl UvRunner {
+    /// An interpreter that uv asks about itself, and whether it is of the minor version that is locked
+    /// for: the system's before any other. None is fetched.
+    fn any_interpreter(
+        &self,
+        uv: &std::path::Path,
+        version: &str,
+    ) -> Result<(PathBuf, bool), UvError> {
+        if let Some(found) = super::python::system_interpreter(Some(version)) {
+            return Ok((found, true));
+        }
+        let find = |asked: &str| -> Result<Option<PathBuf>, UvError> {
+            let mut c = self.uv_command(uv);
+            c.current_dir("/").args([
+                "python",
+                "find",
+                "--no-python-downloads",
+                "--no-project",
+                asked,
+            ]);
+            match self.run_command(c, &|| {}) {
+                Ok(path) => Ok(Some(PathBuf::from(path.trim()))),
+                Err(UvError::Own(p)) => Err(p.into()),
+                Err(UvError::Said { .. }) => Ok(None),
+            }
+        };
+        if let Some(found) = find(version)? {
+            return Ok((found, true));
+        }
+        let any = match super::python::system_interpreter(None) {
+            Some(found) => Some(found),
+            None => find(">=3.8")?,
+        };
+        let any = any.ok_or_else(|| {
+            let install = if cfg!(target_os = "macos") {
+                "`brew install python`"
+            } else {
+                "`apt install python3`, for example"
+            };
+            Problem::new("Python packages: there is no Python on this machine for uv to use")
+                .with_hint(format!(
+                    "install one of any version from 3.8 ({install}); nothing is installed into it"
+                ))
+        })?;
+        Ok((any, false))
+    }
+
     fn solve_in(
         &self,
         uv: &std::path::Path,
         w: &UvWorkspace,
         folder: &std::path::Path,
     ) -> Result<UvSolution, UvError> {
+        let (interpreter, is_asked) = self.any_interpreter(uv, &w.version)?;
+        let other;
+        let w = if is_asked {
+            w
+        } else {
+            other = w.for_other_interpreter();
+            &other
+        };
         for (path, text) in &w.files {
             let at = folder.join(path);
             let parent = at.parent().unwrap_or(folder);
@@ -274,7 +340,8 @@ impl UvRunner {
         // An interpreter is asked for its version only; nothing is built, so nothing of a package
         // runs.
         lock.current_dir(folder)
-            .args(["lock", "--no-build", "--python", &w.version]);
+            .args(["lock", "--no-build", "--no-python-downloads", "--python"])
+            .arg(&interpreter);
         self.run_command(lock, &|| {})?;
         let mut export = self.uv_command(uv);
         export
@@ -287,17 +354,19 @@ impl UvRunner {
                 "--no-hashes",
                 "--no-annotate",
                 "--no-header",
+                "--no-python-downloads",
                 "--python",
             ])
-            .arg(&w.version);
+            .arg(&interpreter);
         let export = self.run_command(export, &|| {})?;
         let text = std::fs::read_to_string(folder.join("uv.lock")).context("read uv.lock")?;
         let mut newest = String::new();
         if w.tells_newest {
             let mut tree = self.configured_command(uv, SETTINGS_ARGS);
             tree.current_dir(folder)
-                .args(["tree", "--frozen", "--outdated", "--universal", "--python"])
-                .arg(&w.version);
+                .args(["tree", "--frozen", "--outdated", "--universal"])
+                .args(["--no-python-downloads", "--python"])
+                .arg(&interpreter);
             // What is newer is only told; where it cannot be known, it is not.
             newest = match self.run_command(tree, &|| {}) {
                 Err(UvError::Own(p)) => return Err(p.into()),

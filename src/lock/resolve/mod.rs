@@ -5,6 +5,7 @@ mod merge;
 pub(crate) mod models;
 mod newest;
 mod packages;
+mod parts;
 mod pins;
 mod settle;
 mod submodules;
@@ -13,10 +14,8 @@ mod variants;
 
 use std::collections::BTreeMap;
 
-use rayon::prelude::*;
-
-use super::python::{self, PackageResolver, RequirementLine};
-use super::{Lock, PartRequirements, RepositoryPin, requirements};
+use super::python::{self, PackageResolver};
+use super::{Lock, PartRequirements, RepositoryPin};
 use crate::lock::resolve::models::{ModelMoved, ModelResolver};
 use crate::lock::tree_facts::{self, TreeFacts, project_version};
 use crate::manifest::Manifest;
@@ -24,7 +23,7 @@ use crate::problem::{Problem, Result};
 use crate::progress::{Progress, Reporter};
 use crate::tree::{ExcludedEntry, ObjectId, TreeExclusions, TreeListing};
 use packages::{package_changes, resolve_packages};
-use submodules::SubmodulePins;
+use parts::{ResolvedPart, part_requirements, resolve_repositories};
 
 /// Where repositories are asked: the real one is [`crate::host::git::GitStore`].
 pub(crate) trait RepositoryResolver: Sync {
@@ -141,17 +140,15 @@ pub(crate) fn resolve_manifest(
                 name,
                 pin,
                 moved: m,
-                lines,
-                facts,
-                absent_files: _,
+                seen,
             }) => {
-                all_facts.extend(facts.map(|f| (name.clone(), f)));
+                all_facts.extend(seen.facts.map(|f| (name.clone(), f)));
                 let address = if name == "comfyui" {
                     name.clone()
                 } else {
                     format!("node.{name}")
                 };
-                let asked = part_requirements(manifest, old, &name, &address, lines);
+                let asked = part_requirements(manifest, old, &name, &address, seen.lines);
                 if asked != PartRequirements::default() {
                     asks.insert(address, asked);
                 }
@@ -262,269 +259,4 @@ fn ensure_known_names(manifest: &Manifest, old: Option<&Lock>, names: &[String])
         );
     }
     Ok(())
-}
-
-/// Every repository of the manifest, pinned: the whole list at once, since none depends on another.
-fn resolve_repositories(
-    manifest: &Manifest,
-    old: Option<&Lock>,
-    mode: &UpdatePolicy,
-    repos: &dyn RepositoryResolver,
-    report: &dyn Reporter,
-) -> Vec<Result<ResolvedPart>> {
-    let core = &manifest.comfyui;
-    let mut asked = vec![AskedPart {
-        name: "comfyui",
-        repo: &core.repo,
-        git_ref: &core.git_ref,
-        exclude: &[],
-        requirements_files: None,
-    }];
-    asked.extend(manifest.nodes.iter().map(|(name, n)| AskedPart {
-        name,
-        repo: &n.repo,
-        git_ref: &n.git_ref,
-        exclude: &n.exclude,
-        requirements_files: n.requirements_files.as_deref(),
-    }));
-    asked
-        .par_iter()
-        .map(|part| {
-            let name = part.name;
-            let is_core = name == "comfyui";
-            let before = old.and_then(|l| {
-                if is_core {
-                    Some(&l.comfyui)
-                } else {
-                    l.nodes.get(name)
-                }
-            });
-            let files = old
-                .and_then(|l| l.asks.get(&format!("node.{name}")))
-                .and_then(|a| a.files.as_deref());
-            let asks_known =
-                old.is_some_and(|l| l.python.is_some()) && part.requirements_files == files;
-            let before = before.map(|p| (p, asks_known));
-            let found = resolve_part(part, before, mode, repos, report).map_err(|p| {
-                let place = if is_core {
-                    manifest.source.place_of_key(&["comfyui", "ref"])
-                } else {
-                    manifest.source.place_of_key(&["nodes", name, "ref"])
-                };
-                p.with_prefix(&format!("{place}: "))
-            })?;
-            ensure_excluded(manifest, part, &found.pin)?;
-            ensure_requirements_files(manifest, part, &found)?;
-            Ok(found)
-        })
-        .collect()
-}
-
-/// Refuses an excluded path that the tree does not have.
-fn ensure_excluded(manifest: &Manifest, part: &AskedPart, pin: &RepositoryPin) -> Result<()> {
-    let is_there = |path: &String| pin.excluded.iter().any(|x| x.path == *path);
-    let Some(path) = part.exclude.iter().find(|p| !is_there(p)) else {
-        return Ok(());
-    };
-    let place = manifest
-        .source
-        .place_of_key(&["nodes", part.name, "exclude"]);
-    Err(Problem::new(format!(
-        "{place}: {}: exclude \"{}\" is not in its tree at commit {}",
-        part.name,
-        crate::text::escape_text(path),
-        crate::text::short_commit(&pin.commit.to_string())
-    ))
-    .with_hint("correct the path, or remove it from `exclude`; capitals count"))
-}
-
-/// Refuses a requirements file that the tree does not have.
-fn ensure_requirements_files(
-    manifest: &Manifest,
-    part: &AskedPart,
-    found: &ResolvedPart,
-) -> Result<()> {
-    let Some(file) = found.absent_files.first() else {
-        return Ok(());
-    };
-    let place = manifest
-        .source
-        .place_of_key(&["nodes", part.name, "requirements_files"]);
-    Err(Problem::new(format!(
-        "{place}: {}: requirements file \"{}\" is not in its tree at commit {}",
-        part.name,
-        crate::text::escape_text(file),
-        crate::text::short_commit(&found.pin.commit.to_string())
-    ))
-    .with_hint("correct the path, or remove it from `requirements_files`; capitals count"))
-}
-
-/// What the manifest asks for of one part.
-struct AskedPart<'a> {
-    name: &'a str,
-    repo: &'a str,
-    git_ref: &'a str,
-    exclude: &'a [String],
-    requirements_files: Option<&'a [String]>,
-}
-
-/// What a part asks of Python: the lines that were just read, or those of the old lock.
-fn part_requirements(
-    manifest: &Manifest,
-    old: Option<&Lock>,
-    name: &str,
-    address: &str,
-    lines: Option<Vec<RequirementLine>>,
-) -> PartRequirements {
-    let lines = lines.unwrap_or_else(|| {
-        old.and_then(|l| l.asks.get(address))
-            .map(|a| a.lines.clone())
-            .unwrap_or_default()
-    });
-    let node = manifest.nodes.get(name).filter(|_| name != "comfyui");
-    PartRequirements {
-        lines,
-        ignored: node.map_or_else(Vec::new, |n| n.ignore_requirements.clone()),
-        files: node.and_then(|n| n.requirements_files.clone()),
-    }
-}
-
-/// One part, resolved.
-struct ResolvedPart {
-    name: String,
-    pin: RepositoryPin,
-    moved: Option<PinChange>,
-    /// What it asks of Python, where that was looked up.
-    lines: Option<Vec<RequirementLine>>,
-    /// What its tree shows, where that was looked up; of nodes only.
-    facts: Option<TreeFacts>,
-    /// Files of `requirements_files` that its tree does not have.
-    absent_files: Vec<String>,
-}
-
-fn resolve_part(
-    part: &AskedPart,
-    // And whether the lock says what that pin asks of Python.
-    before: Option<(&RepositoryPin, bool)>,
-    mode: &UpdatePolicy,
-    repos: &dyn RepositoryResolver,
-    report: &dyn Reporter,
-) -> Result<ResolvedPart> {
-    let AskedPart {
-        name,
-        repo,
-        git_ref,
-        exclude,
-        requirements_files,
-    } = *part;
-    let default = [requirements::FILE.to_string()];
-    let files = requirements_files.unwrap_or(&default);
-    let asks_known = before.is_some_and(|(_, known)| known);
-    let before = before.map(|(p, _)| p);
-    let without = TreeExclusions::new(exclude.iter().cloned());
-    let named = |p: Problem| p.with_prefix(&format!("{name}: "));
-    let satisfied = before.filter(|p| p.repo == repo && p.git_ref == git_ref);
-    let complete = satisfied.filter(|p| p.excluded.iter().map(|x| &x.path).eq(exclude));
-    let may_move = match mode {
-        UpdatePolicy::Keep => false,
-        UpdatePolicy::Move(names) => names.is_empty() || names.iter().any(|n| n == name),
-    };
-    let look_at = |commit: &ObjectId, progress: &dyn Progress| {
-        let wanted = CommitQuery {
-            repo,
-            git_ref,
-            commit,
-            exclude: &without,
-            requirements_files: files,
-            sources: if name == "comfyui" {
-                SourceTexts::None
-            } else {
-                SourceTexts::All
-            },
-        };
-        repos.snapshot(&wanted, progress).map_err(named)
-    };
-    let absent_files = |seen: &RepositorySnapshot| -> Vec<String> {
-        let named = requirements_files.unwrap_or_default().iter();
-        let absent = named.filter(|f| !seen.requirements.contains_key(*f));
-        absent.cloned().collect()
-    };
-    let facts = |seen: &RepositorySnapshot| {
-        (name != "comfyui")
-            .then(|| TreeFacts::of_tree(&seen.listing, &seen.requirements, &seen.sources))
-    };
-    let keep = |pin: &RepositoryPin| -> Result<ResolvedPart> {
-        let kept = ResolvedPart {
-            name: name.to_string(),
-            pin: pin.clone(),
-            moved: None,
-            lines: None,
-            facts: None,
-            absent_files: Vec::new(),
-        };
-        if asks_known {
-            return Ok(kept);
-        }
-        let job = report.start_job(name);
-        let seen = look_at(&pin.commit, job.as_ref())?;
-        Ok(ResolvedPart {
-            lines: Some(requirements::parse_files(files, &seen.requirements)),
-            absent_files: absent_files(&seen),
-            facts: facts(&seen),
-            ..kept
-        })
-    };
-    // What is excluded is looked up in the commit that is pinned.
-    let commit = match satisfied.filter(|_| !may_move) {
-        Some(pin) => pin.commit,
-        None => repos.resolve_ref(repo, git_ref).map_err(named)?,
-    };
-    if let Some(pin) = complete
-        && pin.commit == commit
-    {
-        return keep(pin);
-    }
-    let job = report.start_job(name);
-    let snapshot = look_at(&commit, job.as_ref())?;
-    let mut found = SubmodulePins {
-        name,
-        exclude: &without,
-        repos,
-        progress: job.as_ref(),
-        submodules: Vec::new(),
-        excluded: snapshot.excluded.clone(),
-    };
-    found.collect(repo, "", &snapshot, 0)?;
-    let SubmodulePins {
-        mut submodules,
-        mut excluded,
-        ..
-    } = found;
-    submodules.sort_by(|a, b| a.path.cmp(&b.path));
-    excluded.sort_by(|a, b| a.path.cmp(&b.path));
-    let same_repo = before.filter(|p| p.repo == repo);
-    let commits = same_repo.and_then(|p| repos.commit_distance(repo, &p.commit, &commit));
-    let moved = PinChange {
-        name: name.to_string(),
-        from: before.map(|p| p.commit),
-        to: Some(commit),
-        commits,
-    };
-    let lines = Some(requirements::parse_files(files, &snapshot.requirements));
-    let pin = RepositoryPin {
-        repo: repo.into(),
-        git_ref: git_ref.into(),
-        commit,
-        tree: snapshot.tree,
-        submodules,
-        excluded,
-    };
-    Ok(ResolvedPart {
-        name: name.to_string(),
-        pin,
-        moved: Some(moved),
-        lines,
-        facts: facts(&snapshot),
-        absent_files: absent_files(&snapshot),
-    })
 }

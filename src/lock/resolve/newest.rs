@@ -73,8 +73,9 @@ fn remark(
              [python] requirements"
         ),
         (_, None) if is_pre_release(version) => format!(
-            "{name} {version} (asked by {by}) is a pre-release that nobody asked for: no release \
-             fits"
+            "{name} {version} (asked by {by}) is a pre-release that nobody asked for, because no \
+             release fits; to be told why, write `{name}<{}` in [python] requirements",
+            release_number(version)
         ),
         _ => return None,
     })
@@ -118,6 +119,12 @@ fn asks_for_pre_release(r: &Requirement) -> bool {
 
 fn is_pre_release(version: &str) -> bool {
     Version::from_str(version).is_ok_and(|v| v.any_prerelease())
+}
+
+/// `1.4.0` of `1.4.0rc3`.
+fn release_number(version: &str) -> String {
+    let numbers = Version::from_str(version).map(|v| v.only_release().to_string());
+    numbers.unwrap_or_default()
 }
 
 /// Whether the first number differs that is not 0 in both.

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use pep508_rs::{Requirement, VersionOrUrl};
 
 use super::settle::{self, ManifestDraft, Refusal};
-use super::variants::VariantSolver;
+use super::variants::{SolvedLock, VariantSolver};
 use super::{PackageMoved, UpdatePolicy, merge, newest, torch};
 use crate::lock::python::{self, LockedPackage, PackageResolver};
 use crate::lock::uv::request::{self, AgeLimit, PackageUpdates};
@@ -43,17 +43,6 @@ pub(super) fn resolve_packages(
         }
         _ if names.is_empty() => PackageUpdates::None,
         _ => PackageUpdates::Only(&names),
-    };
-    let effective = |asks: &BTreeMap<String, PartRequirements>| -> BTreeMap<String, Vec<String>> {
-        let texts = |a: &PartRequirements| {
-            a.effective_lines()
-                .map(|l| l.text.clone())
-                .collect::<Vec<_>>()
-        };
-        asks.iter()
-            .map(|(part, a)| (part.clone(), texts(a)))
-            .filter(|(_, t)| !t.is_empty())
-            .collect()
     };
     let wanted = effective(asks);
     if wanted.is_empty() && m.requirements.is_empty() {
@@ -114,26 +103,7 @@ pub(super) fn resolve_packages(
         }
     };
     let packages = merge::merge_variants(&answers, m, before, uv, job.as_ref())?;
-    let unknown = BTreeMap::new();
-    let newest = answers.first().map_or(&unknown, |base| &base.solved.newest);
-    let mut remarks = response::remarks::resolution_warnings(&packages, asks, &m.overrides, newest);
-    remarks.extend(
-        answers
-            .iter()
-            .take(1)
-            .flat_map(|base| newest::newest_remarks(&solver, base)),
-    );
-    remarks.extend(answers.first().and_then(|base| solver.family_remark(base)));
-    remarks.extend(torch::audio_remarks(&answers));
-    remarks.extend(age_remarks(&solver.limit(), &packages));
-    for (part, a) in asks {
-        remarks.extend(a.unmatched_ignores().map(|i| {
-            format!(
-                "{part}: ignore_requirements names `{}`, which its requirements do not have",
-                crate::text::escape_text(i)
-            )
-        }));
-    }
+    let remarks = package_remarks(&solver, &answers, &packages, asks);
     let managed = match kept {
         Some(m) => Some(m),
         None => uv.newest_release(&m.version)?,
@@ -146,6 +116,52 @@ pub(super) fn resolve_packages(
         },
         remarks,
     ))
+}
+
+/// The texts that each part asks for; those that ask for nothing are not in it.
+fn effective(asks: &BTreeMap<String, PartRequirements>) -> BTreeMap<String, Vec<String>> {
+    let texts = |a: &PartRequirements| -> Vec<String> {
+        a.effective_lines().map(|l| l.text.clone()).collect()
+    };
+    asks.iter()
+        .map(|(part, a)| (part.clone(), texts(a)))
+        .filter(|(_, t)| !t.is_empty())
+        .collect()
+}
+
+/// What a person should know of the answers.
+fn package_remarks(
+    solver: &VariantSolver,
+    answers: &[SolvedLock],
+    packages: &[LockedPackage],
+    asks: &BTreeMap<String, PartRequirements>,
+) -> Vec<String> {
+    let unknown = BTreeMap::new();
+    let newest = answers.first().map_or(&unknown, |base| &base.solved.newest);
+    let mut remarks = response::remarks::resolution_warnings(
+        packages,
+        asks,
+        &solver.manifest.python.overrides,
+        newest,
+    );
+    remarks.extend(
+        answers
+            .iter()
+            .take(1)
+            .flat_map(|base| newest::newest_remarks(solver, base)),
+    );
+    remarks.extend(answers.first().and_then(|base| solver.family_remark(base)));
+    remarks.extend(torch::audio_remarks(answers));
+    remarks.extend(age_remarks(&solver.limit(), packages));
+    for (part, a) in asks {
+        remarks.extend(a.unmatched_ignores().map(|i| {
+            format!(
+                "{part}: ignore_requirements names `{}`, which its requirements do not have",
+                crate::text::escape_text(i)
+            )
+        }));
+    }
+    remarks
 }
 
 /// What does not change while a manifest that settles everything is looked for.

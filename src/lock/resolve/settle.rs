@@ -289,7 +289,11 @@ fn lack_line(lack: &PackageLack, draft: &ManifestDraft) -> String {
     };
     let lines = draft.lines_of(&lack.package);
     if lines.is_empty() {
-        return format!("{what}; another package asks for it");
+        let by: Vec<&str> = lack.by.iter().map(String::as_str).collect();
+        return match &by[..] {
+            [] => format!("{what}\n  another package asks for it"),
+            by => format!("{what}\n  {} asks for it", by.join(", ")),
+        };
     }
     let who: Vec<String> = lines.iter().map(|(_, s, _)| format!("\n  {s}")).collect();
     format!("{what}{}", who.concat())

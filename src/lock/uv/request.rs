@@ -8,7 +8,7 @@ use crate::lock::markers::platform_marker;
 use crate::lock::python::{LockedPackage, PartRequirements};
 use crate::lock::requirements;
 use crate::lock::uv::variant::LockVariant;
-use crate::manifest::{Manifest, PackageIndex, PythonSettings};
+use crate::manifest::{LockPlatform, Manifest, PackageIndex, PythonSettings};
 use crate::problem::{Problem, Result};
 
 /// The part that is comfy.toml's own `[python] requirements`.
@@ -127,6 +127,36 @@ pub(crate) fn build_workspace(q: &ResolutionQuestion, limit: &AgeLimit) -> UvWor
         w.files.insert("uv.lock".into(), text);
     }
     w
+}
+
+impl UvWorkspace {
+    /// The same question for whom another minor version of Python runs uv's inspection: the version is
+    /// in the platforms' markers.
+    pub(crate) fn for_other_interpreter(&self) -> UvWorkspace {
+        let version = &self.version;
+        let mut out = self.clone();
+        for (path, text) in &mut out.files {
+            *text = text.replace(
+                &format!("requires-python = \"=={version}.*\""),
+                "requires-python = \">=3.8\"",
+            );
+            if path != "pyproject.toml" {
+                continue;
+            }
+            let of_platforms =
+                |line: &&str| line.starts_with("environments") || line.starts_with("required-env");
+            for line in self.files[path].lines().filter(of_platforms) {
+                let mut narrow = line.to_string();
+                for p in LockPlatform::ALL {
+                    let marker = platform_marker(p);
+                    let with = format!("{marker} and python_version == '{version}'");
+                    narrow = narrow.replace(&marker, &with);
+                }
+                *text = text.replace(&format!("\n{line}\n"), &format!("\n{narrow}\n"));
+            }
+        }
+        out
+    }
 }
 
 /// The parts with their requirement lines, the manifest's own last.

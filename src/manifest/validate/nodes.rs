@@ -127,8 +127,8 @@ impl ManifestCheck {
             let number = i.to_string();
             let why = match names::check_relative(p) {
                 Err(why) => why,
-                Ok(()) if p.contains(char::is_whitespace) => "must not contain spaces".into(),
-                Ok(()) if list[..i].contains(p) => "is listed twice".into(),
+                Ok(()) if p.contains(char::is_whitespace) => "must not contain spaces",
+                Ok(()) if list[..i].contains(p) => "is listed twice",
                 Ok(()) => continue,
             };
             self.report_mistake(

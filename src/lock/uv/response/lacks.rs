@@ -15,6 +15,8 @@ pub(crate) struct PackageLack {
     /// Normalised.
     pub package: String,
     pub kind: LackKind,
+    /// Packages that ask for it, as far as the refusal says so.
+    pub by: BTreeSet<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +44,7 @@ pub(crate) fn read_lacks(e: &UvError, platforms: &[LockPlatform]) -> Vec<Package
     let mut out: Vec<PackageLack> = missing_platforms(text, platforms)
         .into_iter()
         .map(|(package, (missing, marker))| PackageLack {
+            by: askers(text, &package),
             package,
             kind: LackKind::Platforms { missing, marker },
         })
@@ -71,9 +74,30 @@ pub(crate) fn read_lacks(e: &UvError, platforms: &[LockPlatform]) -> Vec<Package
             let package = normalize_name(last_package(before).0);
             if !package.is_empty() && !out.iter().any(|l| l.package == package) {
                 out.push(PackageLack {
+                    by: askers(&plain, &package),
                     package,
                     kind: kind.clone(),
                 });
+            }
+        }
+    }
+    out
+}
+
+/// The packages of which a refusal says that they depend on this one.
+fn askers(text: &str, package: &str) -> BTreeSet<String> {
+    let plain = without_braces(text);
+    let mut out = BTreeSet::new();
+    for words in [" depends on ", " depend on "] {
+        for (at, _) in plain.match_indices(words) {
+            let asked = plain[at + words.len()..].split_whitespace().next();
+            let name = asked.and_then(|w| w.split(['<', '>', '=', '!', '~', '[', ',']).next());
+            let by = normalize_name(last_package(&plain[..at]).0);
+            let is_package = !by.is_empty() && !by.starts_with("comfy-");
+            if name.is_some_and(|n| normalize_name(n.trim_end_matches('.')) == package)
+                && is_package
+            {
+                out.insert(by);
             }
         }
     }
