@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use crate::hostile_repo::World;
-use crate::support::{File, Upstream};
+use crate::support::{File, Upstream, git_or_skip};
 
 const POINTER: &[u8] = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n";
 
@@ -64,6 +64,9 @@ const ALL: &str = "\"wiki\", \"docs/\", \"picture.png\", \"lib/docs\"";
 
 #[test]
 fn what_is_excluded_is_refused_with_the_line_until_it_is() {
+    if !git_or_skip() {
+        return;
+    }
     let w = world();
     let mut said = vec![refused(&w, &["lock"])];
     for list in [

@@ -117,7 +117,7 @@ pub(crate) fn open_trusted(path: &Path, owners: &[u32]) -> Result<std::fs::File>
     let owner = owners.first().copied().unwrap_or(0);
     let real = real_path(path, owner)
         .map_err(|u| Problem::new(format!("{shown}: {}", u.reason)).of_kind(u.kind))?;
-    let fail = |e: io::Error| Problem::new(format!("{shown}: {e}")).caused_by(&e);
+    let fail = |e: io::Error| Problem::new(format!("could not read {shown}: {e}")).caused_by(&e);
     for folder in real.ancestors().skip(1) {
         let st = nix::sys::stat::stat(folder).map_err(|e| fail(e.into()))?;
         if let Some((why, hint)) = opened_to_others(&st, owners, folder, acl::has_acl(folder)) {
