@@ -95,6 +95,24 @@ impl WheelTags {
     }
 }
 
+/// Returns whether a wheel of that file name may be for Python `version`, such as `3.12`, whatever
+/// the platform: as [`WheelTags`] ranks them, and if the name says nothing.
+pub(crate) fn serves_version(file: &str, version: &str) -> bool {
+    let minor = |tag: &str, prefix: &str| tag.strip_prefix(prefix)?.parse::<u32>().ok();
+    let Some(own) = minor(version, "3.") else {
+        return true;
+    };
+    let Some(name) = WheelName::parse_file_name(file) else {
+        return true;
+    };
+    let stable = name.abi.split('.').any(|abi| abi == "abi3");
+    name.python.split('.').any(|python| {
+        python == "py3"
+            || minor(python, "py3").is_some_and(|m| m <= own)
+            || minor(python, "cp3").is_some_and(|m| m == own || (stable && m < own))
+    })
+}
+
 /// The last parts of `name-version[-build]-python-abi-platform.whl`.
 struct WheelName<'a> {
     /// Its number, then the rest of it.
@@ -192,6 +210,32 @@ mod tests {
             machine: machine.into(),
             os,
         }
+    }
+
+    #[test]
+    fn a_lock_keeps_wheels_of_its_own_version() {
+        let serves = |tags: &str| serves_version(&format!("a-1.0-{tags}.whl"), "3.12");
+        for tags in [
+            "cp312-cp312-macosx_11_0_arm64",
+            "cp38-abi3-manylinux_2_28_x86_64",
+            "py3-none-any",
+            "py2.py3-none-any",
+            "py310-none-any",
+            "cp312-none-manylinux_2_28_x86_64",
+        ] {
+            assert!(serves(tags), "{tags}");
+        }
+        for tags in [
+            "cp311-cp311-macosx_11_0_arm64",
+            "cp313-cp313t-manylinux_2_28_x86_64",
+            "cp313-abi3-manylinux_2_28_x86_64",
+            "pp310-pypy310_pp73-macosx_11_0_arm64",
+            "py313-none-any",
+            "py2-none-any",
+        ] {
+            assert!(!serves(tags), "{tags}");
+        }
+        assert!(serves_version("odd.whl", "3.12"));
     }
 
     #[test]

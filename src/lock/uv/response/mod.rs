@@ -15,6 +15,7 @@ use super::request::UvWorkspace;
 use super::variant::LockVariant;
 use crate::lock::markers::{MarkerTruth, marker_truth};
 use crate::lock::python::{UvSolution, normalize_name};
+use crate::lock::wheel_tags;
 use crate::manifest::PackageIndex;
 use crate::problem::{Context, Problem, Result};
 pub(crate) use cutoff::{too_young, without_upload_time};
@@ -165,7 +166,9 @@ pub(crate) fn read_solution(
         if truth.platforms.is_empty() {
             continue;
         }
-        let mut wheels: Vec<SolvedWheel> = p.wheels.iter().map(read_wheel).collect();
+        // uv leaves them out itself if it runs an interpreter of the version that is locked for.
+        let serves = |w: &SolvedWheel| wheel_tags::serves_version(&w.file, &workspace.version);
+        let mut wheels: Vec<SolvedWheel> = p.wheels.iter().map(read_wheel).filter(serves).collect();
         wheels.sort_by(|a, b| a.file.cmp(&b.file));
         let who: BTreeSet<String> = [None, Some(version.as_str())]
             .iter()
