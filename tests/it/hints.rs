@@ -215,7 +215,8 @@ fn hints_lead_to_a_lock_when_they_are_followed_word_by_word() {
             node.b  requirements.txt:2  gpu
           the index has no package no-such-package
             node.b  requirements.txt:3  no-such-package
-          docopt has no wheel, and comfy builds nothing from source; another package asks for it
+          docopt has no wheel, and comfy builds nothing from source
+            num2words asks for it
       [python] overrides = ["numpy<2", "gpu ; sys_platform == 'linux'", "docopt ; sys_platform == 'win32'"]
       [nodes.a] ignore_requirements = ["tqdm", "fvcore"]
       [nodes.b] ignore_requirements = ["-e .", "fvcore", "no-such-package"]
@@ -293,7 +294,7 @@ fn what_nobody_asked_for_is_told() {
     Added numpy 1.26
     Added speed 0.3.1.dev3
     warning: numpy 1.26: node.a asks for `numpy<2` (requirements.txt:4), which holds it for 1 other
-    warning: hydra 1.4.0rc3 (asked by node.a) is a pre-release that nobody asked for: no release fits
+    warning: hydra 1.4.0rc3 (asked by node.a) is a pre-release that nobody asked for, because no release fits; to be told why, write `hydra<1.4.0` in [python] requirements
     warning: speed 0.3.1.dev3 (asked by node.a) is old, because 0.19 has no wheel: if that is too old, leave speed out by `ignore_requirements` or [python] overrides
     Locked 3 repositories, 4 Python packages in comfy.lock.
     ");
