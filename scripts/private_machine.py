@@ -10,7 +10,7 @@ PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 CORE = "Comfy-Org/ComfyUI"
 NODES = {
     "comfyui-impact-pack": "ltdrdata/ComfyUI-Impact-Pack", "comfyui-kjnodes": "kijai/ComfyUI-KJNodes", "rgthree-comfy": "rgthree/rgthree-comfy",
-    "comfyui-gguf": "city96/ComfyUI-GGUF", "comfyui-custom-scripts": "pythongosssss/ComfyUI-Custom-Scripts", "comfyui-image-saver": "alexopus/ComfyUI-Image-Saver",
+    "comfyui-gguf": "city96/ComfyUI-GGUF", "comfyui-custom-scripts": "pythongosssss/ComfyUI-Custom-Scripts", "comfyui-inspire-pack": "ltdrdata/ComfyUI-Inspire-Pack",
     "comfyui_essentials": "cubiq/ComfyUI_essentials", "comfyui-easy-use": "yolain/ComfyUI-Easy-Use", "comfyui-manager": "ltdrdata/ComfyUI-Manager",
 }
 

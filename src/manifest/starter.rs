@@ -50,7 +50,7 @@ group        = "comfyshared"      # the group that both accounts share
 {isolation}
 
 [comfyui]
-repo = "https://github.com/comfyanonymous/ComfyUI"
+repo = "https://github.com/Comfy-Org/ComfyUI"
 ref  = "v0.3.64"                  # a tag, a branch, or a commit of 40 digits
 # writable = ["web/extensions"]   # for nodes that put files there, such as Custom-Scripts
 # view = "~/ComfyUI"              # a link to the live code, for reading and scanning

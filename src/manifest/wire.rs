@@ -112,7 +112,7 @@ pub(crate) struct TomlHost {
 #[serde(deny_unknown_fields, expecting = "a table")]
 pub(crate) struct TomlComfyui {
     /// The repository.
-    #[schemars(extend("examples" = ["https://github.com/comfyanonymous/ComfyUI"]))]
+    #[schemars(extend("examples" = ["https://github.com/Comfy-Org/ComfyUI"]))]
     pub repo: Option<String>,
     /// A tag, a branch, or a commit. Default: the default branch.
     #[serde(rename = "ref")]

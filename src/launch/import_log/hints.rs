@@ -179,9 +179,9 @@ impl ImportLog {
                  `comfy lock` and `comfy apply`: [python] requirements = [\"{package}\"]"
             ),
             Some(ModuleOrigin::Elsewhere(from)) => format!(
-                "the package index has no wheel of it; it comes from {from}. If you trust that, put a \
-                 wheel for this Python into a folder, and name the folder in comfy.toml: [python] \
-                 wheels = \"~/wheels\""
+                "the package index has no wheel of it; it comes from {from}. comfy installs what an \
+                 index serves: if you trust it and have an index with a wheel for this Python, name \
+                 that in [python] indexes of comfy.toml"
             ),
             None => "find out which package it comes from, and whether you trust that package, \
                      before you add it to `requirements` in [python] of comfy.toml"

@@ -18,7 +18,7 @@ use crate::problem::Problem;
 use crate::text::did_you_mean;
 
 const KNOWN_VERSION: i64 = 1;
-const DEFAULT_REPO: &str = "https://github.com/comfyanonymous/ComfyUI";
+const DEFAULT_REPO: &str = "https://github.com/Comfy-Org/ComfyUI";
 /// More nodes than anyone has, and few enough that they cannot make a later step slow.
 const MAX_NODES: usize = 2_000;
 const MAX_FILE: usize = 32 << 20;
