@@ -5,6 +5,13 @@ use std::collections::BTreeMap;
 use super::{MAX_NODES, ManifestCheck};
 use crate::manifest::{wire, *};
 
+/// Returns whether the path at `i` is inside another one, or was listed before.
+fn is_inside_another(all: &[String], i: usize) -> bool {
+    let path = &all[i];
+    let mut others = all.iter().enumerate().filter(|(j, _)| *j != i);
+    others.any(|(j, other)| names::is_within(path, other) && (path != other || j < i))
+}
+
 impl ManifestCheck {
     pub(super) fn check_nodes(
         &mut self,
@@ -104,11 +111,7 @@ impl ManifestCheck {
                     format!("exclude \"{p}\" {why}"),
                     "write a file or folder inside the node",
                 );
-            } else if all
-                .iter()
-                .enumerate()
-                .any(|(j, q)| j != i && names::is_within(p, q) && (p != q || j < i))
-            {
+            } else if is_inside_another(&all, i) {
                 self.report_mistake(
                     &at,
                     format!("exclude \"{p}\" is inside another excluded path"),
@@ -164,11 +167,7 @@ impl ManifestCheck {
                     format!("writable \"{p}\" is code"),
                     "code stays sealed; write the data file or folder that the node writes",
                 );
-            } else if all
-                .iter()
-                .enumerate()
-                .any(|(j, q)| j != i && format!("{p}/").starts_with(&format!("{q}/")))
-            {
+            } else if is_inside_another(&all, i) {
                 self.report_mistake(
                     &at,
                     format!("writable \"{p}\" is inside another writable path"),

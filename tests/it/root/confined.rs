@@ -55,15 +55,16 @@ impl Run {
         Run { child, told }
     }
 
+    fn rest_of_log(&mut self) -> String {
+        let mut log = String::new();
+        let stdout = self.child.stdout.take();
+        stdout.unwrap().read_to_string(&mut log).unwrap();
+        log
+    }
+
     /// Waits until somebody else has stopped it; its exit code and its log.
     pub fn wait(mut self) -> (Option<i32>, String) {
-        let mut log = String::new();
-        self.child
-            .stdout
-            .take()
-            .unwrap()
-            .read_to_string(&mut log)
-            .unwrap();
+        let log = self.rest_of_log();
         (self.child.wait().unwrap().code(), log)
     }
 
@@ -71,13 +72,7 @@ impl Run {
     pub fn end(mut self) -> String {
         let group = nix::unistd::Pid::from_raw(self.child.id() as i32);
         nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGINT).unwrap();
-        let mut log = String::new();
-        self.child
-            .stdout
-            .take()
-            .unwrap()
-            .read_to_string(&mut log)
-            .unwrap();
+        let log = self.rest_of_log();
         assert_eq!(
             self.child.wait().unwrap().code(),
             Some(130),
