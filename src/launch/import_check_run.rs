@@ -172,10 +172,10 @@ mod tests {
           node.a failed to import: boom
         the same one fails: worse []
           Everything was loaded once: 1 of 2 nodes loaded, in 0.0 s.
-          node.a failed to import: boom (as in the previous generation)
+          node.a failed to import: boom (the previous generation did not load it either)
         another one fails too: worse ["node.b"]
           Everything was loaded once: 0 of 2 nodes loaded, in 0.0 s.
-          node.a failed to import: boom (as in the previous generation)
+          node.a failed to import: boom (the previous generation did not load it either)
           node.b failed to import: boom (the previous generation loaded it)
         it does not start: worse ["comfyui"]
           

@@ -76,8 +76,9 @@ impl ImportHealth {
             self.seconds
         );
         let than = |line: String, node: &str| match before {
+            // Perhaps for another reason.
             Some(b) if b.failed.iter().any(|(f, _)| f == node) => {
-                format!("{line} (as in the previous generation)")
+                format!("{line} (the previous generation did not load it either)")
             }
             Some(b) if b.stopped.is_none() && b.nodes.iter().any(|n| n == node) => {
                 format!("{line} (the previous generation loaded it)")

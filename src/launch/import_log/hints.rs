@@ -163,14 +163,26 @@ impl ImportLog {
         let node = of?;
         let (_, rest) = line.split_once("No module named '")?;
         let (whole, _) = rest.split_once('\'')?;
-        // A missing part of an existing module is not a missing package.
-        let module = Some(whole).filter(|m| !m.contains('.') && is_module(m))?;
+        let (module, part) = whole.split_once('.').unwrap_or((whole, ""));
+        if !is_module(module) || !part.split('.').all(|p| p.is_empty() || is_module(p)) {
+            return None;
+        }
         let origin = origin_of(module);
+        // A missing part of an existing module is not a missing package.
+        if !part.is_empty() {
+            return Some(format!(
+                "ComfyUI reports that the module {whole} is missing for node.{node}: if it is one of \
+                 the node's own files, its install.py may fetch it, which comfy does not run: choose \
+                 another `ref` in [nodes.{node}]. If it is a part of a package, choose another version \
+                 of that with [python] overrides"
+            ));
+        }
         if let Some(line) = self.left_out(node, module, origin) {
             return Some(format!(
                 "ComfyUI reports that node.{node} needs the module {module}, which comfy.toml leaves \
-                 out: [nodes.{node}] ignore_requirements = [\"{line}\"]. Without its package this node \
-                 does not load"
+                 out: [nodes.{node}] ignore_requirements = [{}]. Without its package this node does \
+                 not load",
+                toml::Value::from(line)
             ));
         }
         let help = match origin {
@@ -189,6 +201,46 @@ impl ImportLog {
         };
         Some(format!(
             "ComfyUI reports that the module {module} is missing for node.{node}: {help}"
+        ))
+    }
+
+    /// Returns a hint for a part of ComfyUI, or of a package, that a node expects and the installed
+    /// version lacks.
+    pub(super) fn missing_name(&self, why: &str, of: Option<&str>) -> Option<String> {
+        let node = of?;
+        let quoted = |before: &str| {
+            let (_, rest) = why.split_once(before)?;
+            Some(rest.split_once('\'')?.0)
+        };
+        let what = match quoted("No module named '") {
+            Some(module) => module.to_string(),
+            None => {
+                let name = quoted("cannot import name '").or(quoted("has no attribute '"))?;
+                let module = quoted("' from '").or(quoted("module '"))?;
+                format!("{module}.{name}")
+            }
+        };
+        let (first, _) = what.split_once('.').unwrap_or((&what, ""));
+        if !what.split('.').all(is_module) {
+            return None;
+        }
+        if OF_COMFYUI.contains(&first) {
+            return Some(format!(
+                "ComfyUI reports that node.{node} needs {what}, which this ComfyUI does not have: the \
+                 node was made for another version. In comfy.toml choose a newer `ref` in [comfyui], \
+                 or a `ref` in [nodes.{node}] that fits, then `comfy lock` and `comfy apply`"
+            ));
+        }
+        let origin = origin_of(first).filter(|_| what.contains('.'))?;
+        let ModuleOrigin::Package(package) = origin else {
+            return None;
+        };
+        let package = requirement_name(package);
+        Some(format!(
+            "ComfyUI reports that node.{node} needs {what}, which the installed version of the package \
+             `{package}` does not have. Find out which version the node was made for, and choose it \
+             in comfy.toml, then `comfy lock` and `comfy apply`: [python] overrides = \
+             [\"{package}==VERSION\"]"
         ))
     }
 
@@ -211,6 +263,27 @@ impl ImportLog {
         })
     }
 }
+
+/// The packages and modules of ComfyUI's own folder.
+const OF_COMFYUI: &[&str] = &[
+    "api_server",
+    "app",
+    "comfy",
+    "comfy_api",
+    "comfy_api_nodes",
+    "comfy_config",
+    "comfy_execution",
+    "comfy_extras",
+    "cuda_malloc",
+    "execution",
+    "folder_paths",
+    "latent_preview",
+    "middleware",
+    "node_helpers",
+    "nodes",
+    "protocol",
+    "server",
+];
 
 fn write_hint(who: &str, inner: &str, line: &str) -> String {
     format!(

@@ -69,8 +69,37 @@ pub(crate) struct ImportLog {
     raised: BTreeMap<String, String>,
     /// A traceback that is being printed, with the node whose file it named last.
     traceback: Option<Option<String>>,
+    /// The exceptions of the last traceback.
+    chain: ExceptionChain,
     hints: BTreeSet<String>,
     more: u64,
+}
+
+/// Exceptions of which each is the direct cause of the next: libraries that import lazily raise one
+/// that says nothing (`Could not import module 'BertModel'`).
+#[derive(Debug, Default)]
+struct ExceptionChain {
+    first: Option<String>,
+    last: Option<String>,
+    continues: bool,
+}
+
+impl ExceptionChain {
+    /// Takes the last line of a traceback.
+    fn push_exception(&mut self, line: &str) {
+        let line: String = line.chars().take(REASON).collect();
+        if !self.continues {
+            self.first = Some(line.clone());
+        }
+        self.last = Some(line);
+        self.continues = false;
+    }
+
+    /// Returns what caused the exception whose message is `why`.
+    fn cause_of(&self, why: &str) -> Option<&str> {
+        let (first, last) = (self.first.as_deref()?, self.last.as_deref()?);
+        (first != last && !why.is_empty() && last.ends_with(why)).then_some(first)
+    }
 }
 
 impl ImportLog {
@@ -86,13 +115,17 @@ impl ImportLog {
     /// Takes one line, and returns a hint to print at once, if there is one.
     pub(crate) fn push_line(&mut self, line: &str) -> Option<String> {
         let line = line.trim_end();
-        let (of, import_error) = match self.read_verdict(line) {
+        let (of, why) = match self.read_verdict(line) {
             Some((node, why)) => {
                 let why: String = why.trim().chars().take(REASON).collect();
-                self.failed.insert(node.clone(), why);
-                (Some(node), true)
+                let why = match self.chain.cause_of(&why) {
+                    Some(cause) => format!("{}; its cause: {cause}", why.trim_end_matches(':')),
+                    None => why,
+                };
+                self.failed.insert(node.clone(), why.clone());
+                (Some(node), Some(why))
             }
-            None => (self.follow_traceback(line), false),
+            None => (self.follow_traceback(line), None),
         };
         let of = of.as_deref();
         let hint = self
@@ -100,12 +133,9 @@ impl ImportLog {
             .or_else(|| self.denied_pip(line, of))
             .or_else(|| self.denied_host(line))
             // What a node does without is no reason to install anything.
-            .or_else(|| {
-                import_error
-                    .then(|| self.missing_module(line, of))
-                    .flatten()
-            })?;
-        if self.hints.contains(&hint) {
+            .or_else(|| self.missing_name(why.as_deref()?, of))
+            .or_else(|| self.missing_module(why.as_deref()?, of))?;
+        if self.hints.iter().any(|h| same_remedy(h, &hint)) {
             return None;
         }
         if self.hints.len() >= HINTS {
@@ -159,6 +189,13 @@ impl ImportLog {
             self.traceback = Some(None);
             return None;
         }
+        if self.traceback.is_none() {
+            // Between two tracebacks are an empty line and this one.
+            self.chain.continues = match line {
+                "" => self.chain.continues,
+                _ => line.contains("exception was the direct cause of the following exception"),
+            };
+        }
         let node = self.traceback.as_mut()?;
         if let Some((_, rest)) = line
             .trim_start()
@@ -175,6 +212,7 @@ impl ImportLog {
         if line.is_empty() || line.starts_with([' ', '\t']) {
             return node.clone();
         }
+        self.chain.push_exception(line);
         let node = self.traceback.take().flatten()?;
         let what = line.chars().take(REASON).collect();
         self.raised.insert(node.clone(), what);
@@ -219,6 +257,15 @@ impl ImportLog {
 /// Returns the line below the hints if there are more.
 pub(crate) fn more_hints_line(n: u64) -> Option<String> {
     (n > 0).then(|| format!("and {n} more in the log"))
+}
+
+/// Returns whether two hints ask for the same line about a share: one is enough, however many
+/// folders the nodes want there.
+fn same_remedy(a: &str, b: &str) -> bool {
+    fn share(h: &str) -> Option<&str> {
+        h.find(": [shares.").map(|at| &h[at..])
+    }
+    a == b || (share(a).is_some() && share(a) == share(b))
 }
 
 fn node_name(path: &str) -> String {
@@ -335,6 +382,7 @@ Import times for custom nodes:
         ComfyUI reports that node.trt needs the module tensorrt, which comfy.toml leaves out: [nodes.trt] ignore_requirements = ["tensorrt>=10"]. Without its package this node does not load
         ComfyUI reports that the module nunchaku is missing for node.quant: the package index has no wheel of it; it comes from github.com/nunchaku-tech/nunchaku; the index has an unrelated package of that name. comfy installs what an index serves: if you trust it and have an index with a wheel for this Python, name that in [python] indexes of comfy.toml
         ComfyUI reports that the module comfyui_secret_pkg is missing for node.qr: find out which package it comes from, and whether you trust that package, before you add it to `requirements` in [python] of comfy.toml
+        ComfyUI reports that node.v3 needs comfy_api.latest.io, which this ComfyUI does not have: the node was made for another version. In comfy.toml choose a newer `ref` in [comfyui], or a `ref` in [nodes.v3] that fits, then `comfy lock` and `comfy apply`
         ComfyUI reports that node.masquerade ran pip to install qrcode. The environment is sealed, so pip cannot change it: if you trust what it wants to install, add it to `requirements` in [python] of comfy.toml, then `comfy lock` and `comfy apply`
         ComfyUI reports that node.alek does not open .install.lock through a link, and a writable file is one. If it is a lock of the package filelock, an older version opens it; in comfy.toml, then `comfy lock` and `comfy apply`: [python] requirements = ["filelock<3.20"]
         ComfyUI reports that a node tried to write old.png in share out, which is one to which ComfyUI only adds: if you agree, write in comfy.toml, then `comfy apply`: [shares.out] access = "write"
@@ -349,6 +397,89 @@ Import times for custom nodes:
         node.v3 failed to import: cannot import name 'io' from 'comfy_api.latest'
         node.alek loaded, but a part of it reported: ModuleNotFoundError: No module named 'js2py'
         node.masquerade loaded, but a part of it reported: subprocess.CalledProcessError: Command '['/x/venv/bin/python', '-m', 'pip', '-q', 'install', 'qrcode']' returned non-zero exit status 1.
+        "#);
+    }
+
+    #[test]
+    fn the_first_exception_and_the_version_that_does_not_fit_are_told() {
+        let shares = vec![LoggedShare {
+            name: "models".into(),
+            path: "/srv/ai/models".into(),
+            mount: Some("models".into()),
+            access: ShareAccess::Read,
+        }];
+        let wheel = "https://x.test/llama_cpp_python-1-cp311-cp311-linux_x86_64.whl; python_version == \"3.11\"";
+        let context = LogContext {
+            left_out: [("llm".to_string(), vec![wheel.to_string()])].into(),
+            shares,
+            egress: None,
+        };
+        let text = r#"Traceback (most recent call last):
+  File "/x/venv/lib/python3.11/site-packages/transformers/utils/import_utils.py", line 2317, in __getattr__
+    module = self._get_module(self._class_to_module[name])
+KeyError: 'x'
+
+During handling of the above exception, another exception occurred:
+
+Traceback (most recent call last):
+  File "/x/venv/lib/python3.11/site-packages/torchaudio/_extension/utils.py", line 180, in _check_cuda_version
+    raise RuntimeError(
+RuntimeError: Detected that PyTorch and TorchAudio were compiled with different CUDA versions.
+
+The above exception was the direct cause of the following exception:
+
+Traceback (most recent call last):
+  File "/x/ComfyUI/nodes.py", line 2154, in load_custom_node
+    module_spec.loader.exec_module(module)
+  File "/x/ComfyUI/custom_nodes/supir/nodes.py", line 12, in <module>
+    from transformers import CLIPTextModel
+ModuleNotFoundError: Could not import module 'CLIPTextModel'. Are this object's requirements defined correctly?
+
+Cannot import /x/ComfyUI/custom_nodes/supir module for custom nodes: Could not import module 'CLIPTextModel'. Are this object's requirements defined correctly?
+Traceback (most recent call last):
+  File "/x/ComfyUI/custom_nodes/layers/nodes.py", line 1, in <module>
+    import tokens
+ModuleNotFoundError: No module named 'sentencepiece'
+
+The above exception was the direct cause of the following exception:
+
+Traceback (most recent call last):
+  File "/x/ComfyUI/custom_nodes/layers/nodes.py", line 3, in <module>
+RuntimeError: Failed to import diffusers.loaders.peft because of the following error (look up to see its traceback):
+
+Cannot import /x/ComfyUI/custom_nodes/layers module for custom nodes: Failed to import diffusers.loaders.peft because of the following error (look up to see its traceback):
+Cannot import /x/ComfyUI/custom_nodes/multi module for custom nodes: No module named 'comfy.memory_management'
+Cannot import /x/ComfyUI/custom_nodes/tooling module for custom nodes: cannot import name 'Anima' from 'comfy.model_base' (/x/ComfyUI/comfy/model_base.py)
+Cannot import /x/ComfyUI/custom_nodes/video module for custom nodes: cannot import name '_validate' from 'transformers.processing_utils' (/x/transformers/processing_utils.py)
+Cannot import /x/ComfyUI/custom_nodes/paths module for custom nodes: module 'folder_paths' has no attribute 'get_x'
+Cannot import /x/ComfyUI/custom_nodes/clips module for custom nodes: No module named 'moviepy.editor'
+Cannot import /x/ComfyUI/custom_nodes/pack module for custom nodes: No module named 'impact.subpack_nodes'
+Cannot import /x/ComfyUI/custom_nodes/llm module for custom nodes: No module named 'llama_cpp'
+PermissionError: [Errno 13] Permission denied: '/x/ComfyUI/models/LLM'
+PermissionError: [Errno 13] Permission denied: '/x/ComfyUI/models/sam3'"#;
+        let nodes = [
+            "clips", "layers", "llm", "multi", "pack", "paths", "supir", "tooling", "video",
+        ];
+        insta::assert_snapshot!(told(&nodes, context, text), @r#"
+        ComfyUI reports that the module sentencepiece is missing for node.layers: it is part of the package `sentencepiece`; to install it, add to comfy.toml, then `comfy lock` and `comfy apply`: [python] requirements = ["sentencepiece"]
+        ComfyUI reports that node.multi needs comfy.memory_management, which this ComfyUI does not have: the node was made for another version. In comfy.toml choose a newer `ref` in [comfyui], or a `ref` in [nodes.multi] that fits, then `comfy lock` and `comfy apply`
+        ComfyUI reports that node.tooling needs comfy.model_base.Anima, which this ComfyUI does not have: the node was made for another version. In comfy.toml choose a newer `ref` in [comfyui], or a `ref` in [nodes.tooling] that fits, then `comfy lock` and `comfy apply`
+        ComfyUI reports that node.video needs transformers.processing_utils._validate, which the installed version of the package `transformers` does not have. Find out which version the node was made for, and choose it in comfy.toml, then `comfy lock` and `comfy apply`: [python] overrides = ["transformers==VERSION"]
+        ComfyUI reports that node.paths needs folder_paths.get_x, which this ComfyUI does not have: the node was made for another version. In comfy.toml choose a newer `ref` in [comfyui], or a `ref` in [nodes.paths] that fits, then `comfy lock` and `comfy apply`
+        ComfyUI reports that node.clips needs moviepy.editor, which the installed version of the package `moviepy` does not have. Find out which version the node was made for, and choose it in comfy.toml, then `comfy lock` and `comfy apply`: [python] overrides = ["moviepy==VERSION"]
+        ComfyUI reports that the module impact.subpack_nodes is missing for node.pack: if it is one of the node's own files, its install.py may fetch it, which comfy does not run: choose another `ref` in [nodes.pack]. If it is a part of a package, choose another version of that with [python] overrides
+        ComfyUI reports that node.llm needs the module llama_cpp, which comfy.toml leaves out: [nodes.llm] ignore_requirements = ['https://x.test/llama_cpp_python-1-cp311-cp311-linux_x86_64.whl; python_version == "3.11"']. Without its package this node does not load
+        ComfyUI reports that a node tried to write LLM in share models, which is read-only for ComfyUI: if you agree, write in comfy.toml, then `comfy apply`: [shares.models] access = "add"
+        0 of 9 nodes loaded
+        node.clips failed to import: No module named 'moviepy.editor'
+        node.layers failed to import: Failed to import diffusers.loaders.peft because of the following error (look up to see its traceback); its cause: ModuleNotFoundError: No module named 'sentencepiece'
+        node.llm failed to import: No module named 'llama_cpp'
+        node.multi failed to import: No module named 'comfy.memory_management'
+        node.pack failed to import: No module named 'impact.subpack_nodes'
+        node.paths failed to import: module 'folder_paths' has no attribute 'get_x'
+        node.supir failed to import: Could not import module 'CLIPTextModel'. Are this object's requirements defined correctly?; its cause: RuntimeError: Detected that PyTorch and TorchAudio were compiled with different CUDA versions.
+        node.tooling failed to import: cannot import name 'Anima' from 'comfy.model_base' (/x/ComfyUI/comfy/model_base.py)
+        node.video failed to import: cannot import name '_validate' from 'transformers.processing_utils' (/x/transformers/processing_utils.py)
         "#);
     }
 
