@@ -82,7 +82,7 @@ pub(crate) fn run(global: &GlobalArgs, args: &VerifyArgs) -> Result<u8> {
             (all + 1, good + usize::from(v.good))
         });
     render::print_stdout(&format!(
-        "\n{good} of {} match comfy.lock.",
+        "{good} of {} match comfy.lock.",
         crate::text::count_of(all, "part")
     ));
     // The process exits now: freeing a large library of models takes longer than reading it.

@@ -75,6 +75,10 @@ pub(crate) fn read_state(uid: u32, record: &Path, run: &dyn ProgramRunner) -> Eg
 }
 
 /// Returns whether an apply loaded the rules for `uid`, in this boot or an earlier one.
+#[cfg_attr(
+    not(target_os = "linux"),
+    expect(dead_code, reason = "only a launch on Linux asks")
+)]
 pub(crate) fn was_loaded(uid: u32, record: &Path) -> bool {
     std::fs::read_to_string(record).is_ok_and(|noted| {
         noted

@@ -970,7 +970,7 @@ fn what_a_person_should_know_of_the_packages() {
     Added opencv-python-headless 4.9
     Added scipy 1.1
     warning: numpy 1.26.4: node.b asks for `numpy<2` (requirements.txt:2), which holds it for 4 others
-    warning: opencv-python (asked by node.a) and opencv-python-headless (asked by node.b) install the same files, `cv2`: keep one, and leave each other out with [python] overrides = ["NAME ; python_version < '0'"]
+    warning: opencv-python (asked by node.a) and opencv-python-headless (asked by node.b) install the same files, `cv2`; to have those of opencv-python-headless alone: [python] overrides = ["opencv-python ; python_version < '0'"]
     Locked 4 repositories, 4 Python packages in comfy.lock.
 
     $ comfy lock

@@ -374,7 +374,9 @@ fn an_interpreter_is_fetched_where_the_system_has_none() {
              chmod -R a+rX python; tar czf cpython.tar.gz python; rm -r python; chmod 644 \
              cpython.tar.gz
              cp /usr/bin/python{minor} /srv/closed; chmod 700 /srv/closed; mount --bind \
-             /srv/closed /usr/bin/python{minor}"
+             /srv/closed /usr/bin/python{minor}
+             mkdir /home/alice/py; cp /srv/closed /home/alice/py/python{minor}; ln -s python{minor} \
+             /home/alice/py/python3; chown -R alice: /home/alice/py"
         ));
         let sha256 = m.sh("sha256sum /srv/py/cpython.tar.gz | cut -d' ' -f1");
         std::fs::write(
@@ -393,7 +395,16 @@ fn an_interpreter_is_fetched_where_the_system_has_none() {
             "[python]",
             "[python]\nrequirements = [\"nothing ; python_version < '3'\"]",
         ));
-        m.lock();
+        // uv needs some Python to resolve, and `lock` fetches none: here it is one of alice's own, which
+        // the sandbox user cannot reach.
+        let lock = [
+            "PATH=/home/alice/py:/usr/local/bin:/usr/bin:/bin",
+            "/opt/bin/comfy",
+            "-C",
+            "/home/alice/dot",
+            "lock",
+        ];
+        ok(&m.as_user("alice", "env", &lock).output().unwrap());
         assert!(
             m.sh("cat /home/alice/dot/comfy.lock")
                 .contains(&format!("managed = \"{version}\""))

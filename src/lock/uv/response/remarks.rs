@@ -8,24 +8,26 @@ use super::explain::{direct_requirements, parse_plain};
 use super::public_version;
 use crate::lock::python::{LockedPackage, PartRequirements, normalize_name};
 use crate::lock::requirements;
+use crate::manifest::quoted_list;
 use crate::text::escape_text;
 
-/// Distributions that install the same files: the last one installed wins, silently.
+/// Distributions that install the same files, the one with the most in it first: the last one
+/// installed wins, silently.
 const SAME_FILES: &[(&str, &[&str])] = &[
     (
         "cv2",
         &[
-            "opencv-python",
-            "opencv-python-headless",
-            "opencv-contrib-python",
             "opencv-contrib-python-headless",
+            "opencv-contrib-python",
+            "opencv-python-headless",
+            "opencv-python",
         ],
     ),
     (
         "onnxruntime",
         &[
-            "onnxruntime",
             "onnxruntime-gpu",
+            "onnxruntime",
             "onnxruntime-directml",
             "onnxruntime-silicon",
             "onnxruntime-openvino",
@@ -117,12 +119,58 @@ pub(crate) fn resolution_warnings(
                 .map(|p| format!("{} (asked by {})", p.name, p.by.join(", ")))
                 .collect();
             who.dedup();
+            let present = |name: &&&str| both.iter().any(|p| p.name == ***name);
+            let names: Vec<&str> = family.iter().filter(present).copied().collect();
             out.push(format!(
-                "{} install the same files, `{module}`: keep one, and leave each other out with \
-                 [python] overrides = [\"NAME ; python_version < '0'\"]",
-                who.join(" and ")
+                "{} install the same files, `{module}`; to have those of {} alone: [python] {}",
+                who.join(" and "),
+                names[0],
+                line_that_keeps(&names, overrides)
             ));
         }
     }
     out
+}
+
+/// Returns the line of comfy.toml with which the first of these packages is the only one of them
+/// where it has wheels, and the others are left out.
+fn line_that_keeps(names: &[&str], overrides: &[String]) -> String {
+    let package = |o: &String| requirements::package_of(o).unwrap_or_default();
+    let mut all: Vec<String> = overrides
+        .iter()
+        .filter(|o| !names[1..].contains(&package(o).as_str()))
+        .cloned()
+        .collect();
+    // The only one of the first ones that has no wheels for a Mac.
+    let elsewhere = match names[0] {
+        "onnxruntime-gpu" => "sys_platform == 'darwin'",
+        _ => "python_version < '0'",
+    };
+    all.extend(
+        names[1..]
+            .iter()
+            .map(|name| format!("{name} ; {elsewhere}")),
+    );
+    format!("overrides = {}", quoted_list(&all))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::line_that_keeps;
+
+    #[test]
+    fn the_package_with_the_most_in_it_is_kept_and_earlier_overrides_too() {
+        let given = [
+            "numpy<2".to_string(),
+            "opencv-python ; sys_platform == 'linux'".into(),
+        ];
+        assert_eq!(
+            line_that_keeps(&["opencv-contrib-python", "opencv-python"], &given),
+            "overrides = [\"numpy<2\", \"opencv-python ; python_version < '0'\"]"
+        );
+        assert_eq!(
+            line_that_keeps(&["onnxruntime-gpu", "onnxruntime"], &[]),
+            "overrides = [\"onnxruntime ; sys_platform == 'darwin'\"]"
+        );
+    }
 }
