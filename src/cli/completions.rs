@@ -1,6 +1,7 @@
 use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
 use clap_complete::env::{EnvCompleter, Shells};
 
+use crate::ids::{Address, Family};
 use crate::manifest::Manifest;
 use crate::problem::{Context, Problem, Result};
 use crate::project::{self, ComfyProject, ProjectArgs};
@@ -55,15 +56,15 @@ pub(super) fn pin_names() -> ArgValueCandidates {
 /// What `--only` takes.
 pub(super) fn selections() -> ArgValueCandidates {
     ArgValueCandidates::new(|| {
-        let families = [
-            "user", "comfyui", "nodes", "python", "models", "shares", "network",
-        ];
-        let mut names: Vec<String> = families.map(String::from).into();
+        let mut names: Vec<String> = Family::ALL.map(|(_, word)| word.to_string()).into();
         if let Some(project) = current_project() {
             let m = &project.manifest;
-            names.extend(m.nodes.keys().map(|n| format!("node.{n}")));
-            names.extend(m.shares.keys().map(|n| format!("share.{n}")));
-            names.extend(model_paths(m).map(|p| format!("model.{p}")));
+            let nodes = m.nodes.keys().map(|n| Address::node(n));
+            let shares = m.shares.keys().cloned().map(Address::Share);
+            let addresses = nodes
+                .chain(shares)
+                .chain(model_paths(m).map(Address::Model));
+            names.extend(addresses.map(|a| a.to_string()));
         }
         candidates(names)
     })

@@ -1,7 +1,7 @@
 //! The instance that a command launches: the one of comfy.toml, or, if comfy.toml has a mistake, the
 //! one that was applied.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::GlobalArgs;
 use crate::desired::launch::LaunchSpec;
@@ -160,11 +160,10 @@ fn applied_instances() -> Vec<LaunchSpec> {
         .filter_map(|folder| read_launch(&folder.join("launch.json"), 0).ok())
         .filter(|spec| spec.account && spec.owner == caller);
     // Under isolation "none", with the default prefix.
-    let prefix = if me.is_root() {
-        Some(PathBuf::from("/opt/comfy"))
-    } else {
-        crate::host::env::home_dir().map(|home| data_home(&home))
-    };
+    let home = crate::host::env::home_dir().map(|home| data_home(&home));
+    // Root's prefix does not depend on it.
+    let home = home.or_else(|| me.is_root().then(Default::default));
+    let prefix = home.map(|home| InstancePaths::default_prefix(true, me.as_raw(), &home));
     let bases = prefix.and_then(|p| std::fs::read_dir(p).ok());
     let own = bases
         .into_iter()

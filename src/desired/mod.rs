@@ -289,9 +289,7 @@ fn instance_paths(m: &Manifest, cx: &MachineContext) -> InstancePaths {
     let none = m.host.isolation == IsolationMode::None;
     let prefix = match &m.host.prefix {
         Some(p) => below_home(cx, &p.to_string_lossy()),
-        // Root's home is no place for what others may have to read.
-        None if none && cx.owner.uid != 0 => cx.data_home.clone(),
-        None => PathBuf::from("/opt/comfy"),
+        None => InstancePaths::default_prefix(none, cx.owner.uid, &cx.data_home),
     };
     let base = prefix.join(&m.host.sandbox_user);
     let records = if none {

@@ -16,6 +16,15 @@ pub(crate) struct InstancePaths {
 }
 
 impl InstancePaths {
+    /// Returns where code and packages are without `host.prefix`. Root's home is no place for what
+    /// others may have to read.
+    pub(crate) fn default_prefix(none: bool, owner: u32, data_home: &Path) -> PathBuf {
+        if none && owner != 0 {
+            data_home.to_path_buf()
+        } else {
+            PathBuf::from("/opt/comfy")
+        }
+    }
     pub(crate) fn generations_dir(&self) -> PathBuf {
         self.base.join("gen")
     }

@@ -3,7 +3,7 @@
 //! and never downgrades): what the earlier one wrote is copied before, and comes back with it.
 
 use std::ffi::CStr;
-use std::io::{self, Read, Seek};
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -29,11 +29,6 @@ const FILES: [(Option<&CStr>, &CStr); 3] = [
 const DERIVED: [&CStr; 2] = [c"comfyui.db-wal", c"comfyui.db-shm"];
 /// The largest file that is copied, in bytes.
 const LARGEST: u64 = 16 << 30;
-
-/// The migrations of the launches so far, the latest last; a version that an older one followed is
-/// not in it.
-#[derive(Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-struct MigrationHistory(Vec<String>);
 
 /// What happened to the files before a launch.
 #[derive(Debug, PartialEq, Eq)]
@@ -73,14 +68,16 @@ pub(crate) fn prepare_user_data(
     who: &StateOwner,
 ) -> Result<Option<DataChange>> {
     let record = paths.records.join("migrations.json");
+    // The migrations of the launches so far, the latest last; a version that an older one followed
+    // is not in it.
     let mut history = read_history(&record)?;
     let now = migrations_of(&paths.generation_dir(generation).join("ComfyUI"))?;
-    let last = history.0.last().cloned();
+    let last = history.last().cloned();
     if last.as_ref() == Some(&now) {
         return Ok(None);
     }
     let folder = |of: &str| paths.base.join("kept-user-data").join(of);
-    let earlier = history.0.iter().position(|m| *m == now);
+    let earlier = history.iter().position(|m| *m == now);
     let mut change = None;
     if let Some(last) = last {
         let kept = folder(&last);
@@ -92,15 +89,15 @@ pub(crate) fn prepare_user_data(
             change = Some(DataChange::Kept(kept));
         }
     }
-    history.0.truncate(earlier.unwrap_or(history.0.len()));
-    history.0.push(now);
-    let text = serde_json::to_vec(&history.0).context("record the migrations")?;
+    history.truncate(earlier.unwrap_or(history.len()));
+    history.push(now);
+    let text = serde_json::to_vec(&history).context("record the migrations")?;
     edit::write_file(&record, &text, 0o640, who.records)
         .with_context(|| format!("write {}", record.display()))?;
     Ok(change)
 }
 
-fn read_history(record: &Path) -> Result<MigrationHistory> {
+fn read_history(record: &Path) -> Result<Vec<String>> {
     let text = super::fs::absent_as_none(std::fs::read(record))
         .with_context(|| format!("read {}", record.display()))?;
     // One that cannot be understood is of a newer comfy: as if there had been no launch.
@@ -233,7 +230,6 @@ fn restore_files(paths: &InstancePaths, kept: &Path, who: &StateOwner) -> Result
         let Some(dir) = user_folder(paths, folder).with_context(what)? else {
             continue;
         };
-        from.rewind().with_context(what)?;
         unlink(&dir, name).with_context(what)?;
         let flags =
             OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;

@@ -73,19 +73,16 @@ pub(super) fn resolve_repositories(
 /// Refuses an excluded path that the tree does not have.
 fn ensure_excluded(manifest: &Manifest, part: &AskedPart, pin: &RepositoryPin) -> Result<()> {
     let is_there = |path: &String| pin.excluded.iter().any(|x| x.path == *path);
-    let Some(path) = part.exclude.iter().find(|p| !is_there(p)) else {
-        return Ok(());
-    };
-    let place = manifest
-        .source
-        .place_of_key(&["nodes", part.name, "exclude"]);
-    Err(Problem::new(format!(
-        "{place}: {}: exclude \"{}\" is not in its tree at commit {}",
-        part.name,
-        crate::text::escape_text(path),
-        crate::text::short_commit(&pin.commit.to_string())
-    ))
-    .with_hint("correct the path, or remove it from `exclude`; capitals count"))
+    match part.exclude.iter().find(|p| !is_there(p)) {
+        Some(path) => Err(not_in_tree(
+            manifest,
+            part.name,
+            ("exclude", "exclude"),
+            path,
+            pin,
+        )),
+        None => Ok(()),
+    }
 }
 
 /// Refuses a requirements file that the tree does not have.
@@ -94,19 +91,31 @@ fn ensure_requirements_files(
     part: &AskedPart,
     found: &ResolvedPart,
 ) -> Result<()> {
-    let Some(file) = found.seen.absent_files.first() else {
-        return Ok(());
-    };
-    let place = manifest
-        .source
-        .place_of_key(&["nodes", part.name, "requirements_files"]);
-    Err(Problem::new(format!(
-        "{place}: {}: requirements file \"{}\" is not in its tree at commit {}",
-        part.name,
-        crate::text::escape_text(file),
-        crate::text::short_commit(&found.pin.commit.to_string())
+    let key = ("requirements_files", "requirements file");
+    match found.seen.absent_files.first() {
+        Some(file) => Err(not_in_tree(manifest, part.name, key, file, &found.pin)),
+        None => Ok(()),
+    }
+}
+
+/// A path of a node's section that its tree does not have; `key` is the key and what its paths are
+/// called.
+fn not_in_tree(
+    manifest: &Manifest,
+    node: &str,
+    (key, called): (&str, &str),
+    path: &str,
+    pin: &RepositoryPin,
+) -> Problem {
+    let place = manifest.source.place_of_key(&["nodes", node, key]);
+    Problem::new(format!(
+        "{place}: {node}: {called} \"{}\" is not in its tree at commit {}",
+        crate::text::escape_text(path),
+        crate::text::short_commit(&pin.commit.to_string())
     ))
-    .with_hint("correct the path, or remove it from `requirements_files`; capitals count"))
+    .with_hint(format!(
+        "correct the path, or remove it from `{key}`; capitals count"
+    ))
 }
 
 /// What the manifest asks for of one part.

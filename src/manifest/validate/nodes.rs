@@ -97,28 +97,7 @@ impl ManifestCheck {
 
     /// Checks the `exclude` paths of a node, and sorts them.
     fn check_exclude(&mut self, at: &[&str], list: Option<Vec<String>>) -> Vec<String> {
-        let mut all: Vec<String> = list
-            .unwrap_or_default()
-            .iter()
-            .map(|p| p.trim_end_matches('/').to_string())
-            .collect();
-        for (i, p) in all.iter().enumerate() {
-            let number = i.to_string();
-            let at = [at, &["exclude", &number]].concat();
-            if let Err(why) = names::check_relative(p) {
-                self.report_mistake(
-                    &at,
-                    format!("exclude \"{p}\" {why}"),
-                    "write a file or folder inside the node",
-                );
-            } else if is_inside_another(&all, i) {
-                self.report_mistake(
-                    &at,
-                    format!("exclude \"{p}\" is inside another excluded path"),
-                    "write only the outer one",
-                );
-            }
-        }
+        let mut all = self.check_inner_paths(at, ("exclude", "excluded"), list, |_| None);
         all.sort();
         all
     }
@@ -147,33 +126,44 @@ impl ManifestCheck {
 
     /// Checks the `writable` paths of ComfyUI or of a node.
     pub(super) fn check_writable(&mut self, at: &[&str], list: Option<Vec<String>>) -> Vec<String> {
+        self.check_inner_paths(at, ("writable", "writable"), list, |path| {
+            names::is_code(path).then_some((
+                "is code",
+                "code stays sealed; write the data file or folder that the node writes",
+            ))
+        })
+    }
+
+    /// Checks paths inside a node, none of them inside another; `key` is the key and what its paths
+    /// are called, `why_refused` a further rule and its remedy.
+    fn check_inner_paths(
+        &mut self,
+        at: &[&str],
+        (key, called): (&str, &str),
+        list: Option<Vec<String>>,
+        why_refused: fn(&str) -> Option<(&'static str, &'static str)>,
+    ) -> Vec<String> {
         let all: Vec<String> = list
             .unwrap_or_default()
             .iter()
             .map(|p| p.trim_end_matches('/').to_string())
             .collect();
-        for (i, p) in all.iter().enumerate() {
-            let number = i.to_string();
-            let at = [at, &["writable", &number]].concat();
-            if let Err(why) = names::check_relative(p) {
-                self.report_mistake(
-                    &at,
-                    format!("writable \"{p}\" {why}"),
-                    "write a file or folder inside the node",
-                );
-            } else if names::is_code(p) {
-                self.report_mistake(
-                    &at,
-                    format!("writable \"{p}\" is code"),
-                    "code stays sealed; write the data file or folder that the node writes",
-                );
+        for (i, path) in all.iter().enumerate() {
+            let (why, remedy) = if let Err(why) = names::check_relative(path) {
+                (why.to_string(), "write a file or folder inside the node")
+            } else if let Some((why, remedy)) = why_refused(path) {
+                (why.to_string(), remedy)
             } else if is_inside_another(&all, i) {
-                self.report_mistake(
-                    &at,
-                    format!("writable \"{p}\" is inside another writable path"),
-                    "write only the outer one",
-                );
-            }
+                let why = format!("is inside another {called} path");
+                (why, "write only the outer one")
+            } else {
+                continue;
+            };
+            self.report_mistake(
+                &[at, &[key, &i.to_string()]].concat(),
+                format!("{key} \"{path}\" {why}"),
+                remedy,
+            );
         }
         all
     }
