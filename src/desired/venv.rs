@@ -1,8 +1,8 @@
 //! A virtual environment as data: for which interpreter, and which of the locked packages belong to
 //! this machine.
 
-use std::collections::HashSet;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Path, PathBuf};
 
 use pep508_rs::MarkerTree;
 use sha2::{Digest, Sha256};
@@ -12,7 +12,9 @@ use crate::ids::{Part, VenvId};
 use crate::lock::LockedPython;
 use crate::lock::markers::marker_environment;
 use crate::lock::python::LockedPackage;
-use crate::manifest::LockPlatform;
+use crate::lock::wheel_tags::serves_platform;
+use crate::manifest::wheel_sources::WHEELS_INDEX;
+use crate::manifest::{LockPlatform, WheelSource};
 use crate::problem::{Context, Problem, Result};
 
 /// A Python that a virtual environment can be made for.
@@ -48,8 +50,40 @@ pub struct PackageInstall {
     /// [`LAYOUT`] 1.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<String>,
+    /// Where they are, if no index has them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own: Option<OwnWheels>,
     /// The size in bytes of the wheel that this platform fetches, if the lock knows it.
     pub size: u64,
+}
+
+/// Where the wheels of a package are that comes from `[python] wheels`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+pub struct OwnWheels {
+    pub folders: Vec<PathBuf>,
+    /// File name to address.
+    pub addresses: BTreeMap<String, String>,
+}
+
+fn own_wheels(p: &LockedPackage, python: &LockedPython, home: &Path) -> OwnWheels {
+    let mut out = OwnWheels {
+        folders: Vec::new(),
+        addresses: BTreeMap::new(),
+    };
+    for source in &python.wheels {
+        match source {
+            WheelSource::Folder(path) => out.folders.push(match path.strip_prefix("~/") {
+                Some(rest) => home.join(rest),
+                None => PathBuf::from(path),
+            }),
+            WheelSource::Address { url, file, .. } => {
+                if p.wheels.iter().any(|w| w.file == *file) {
+                    out.addresses.insert(file.clone(), url.clone());
+                }
+            }
+        }
+    }
+    out
 }
 
 impl PackageInstall {
@@ -57,25 +91,22 @@ impl PackageInstall {
         p: &LockedPackage,
         python: &LockedPython,
         platform: LockPlatform,
+        home: &Path,
     ) -> PackageInstall {
         let index = p.index.as_ref();
         let index = index.and_then(|name| python.indexes.iter().find(|x| x.name == *name));
-        let own = if platform.is_macos() {
-            ["macosx", "arm64"]
-        } else {
-            ["linux", platform.machine()]
-        };
-        let fits = |file: &str| {
-            file.ends_with("-any.whl")
-                || (file.contains(own[0]) && (file.contains(own[1]) || file.contains("universal2")))
-        };
-        let fitting = p.wheels.iter().filter(|w| fits(&w.file));
+        let fitting = p
+            .wheels
+            .iter()
+            .filter(|w| serves_platform(&w.file, platform));
+        let own = (p.index.as_deref() == Some(WHEELS_INDEX)).then(|| own_wheels(p, python, home));
         PackageInstall {
             name: p.name.clone(),
             version: p.version.clone(),
             index: index.map(|x| x.url.clone()),
             sha256: p.wheels.iter().map(|w| w.sha256.clone()).collect(),
             files: p.wheels.iter().map(|w| w.file.clone()).collect(),
+            own,
             size: fitting.filter_map(|w| w.size).max().unwrap_or(0),
         }
     }
@@ -118,6 +149,7 @@ impl VenvSpec {
         python: &LockedPython,
         interpreter: PythonInterpreter,
         target: &PythonTarget,
+        home: &Path,
         enabled: impl Fn(&str) -> bool,
     ) -> Result<VenvSpec> {
         let env = marker_environment(target.platform, &interpreter.version)
@@ -135,7 +167,7 @@ impl VenvSpec {
                     .evaluate(&env, &[]),
             };
             if applies {
-                packages.push(PackageInstall::of_locked(p, python, target.platform));
+                packages.push(PackageInstall::of_locked(p, python, target.platform, home));
             }
         }
         if let Some(two) = packages.windows(2).find(|w| w[0].name == w[1].name) {
@@ -231,6 +263,7 @@ mod tests {
             overrides: Vec::new(),
             platforms: LockPlatform::defaults(),
             indexes: Vec::new(),
+            wheels: Vec::new(),
             packages: vec![
                 package("everywhere", None),
                 package(
@@ -256,6 +289,7 @@ mod tests {
                     platform: LockPlatform::of_machine(macos, machine).unwrap(),
                     variant: "default".into(),
                 },
+                Path::new("/home/a"),
                 |node| node == "on",
             )
             .unwrap();
@@ -295,6 +329,7 @@ mod tests {
                 platform: LockPlatform::LinuxX86_64,
                 variant: "default".into(),
             },
+            Path::new("/home/a"),
             |node| node == "on",
         )
         .unwrap();

@@ -134,6 +134,7 @@ impl Coverage {
             ("overrides", m.overrides != p.overrides),
             ("platforms", m.platforms != p.platforms),
             ("indexes", m.indexes != p.indexes),
+            ("wheels", m.wheels != p.wheels),
         ];
         for (key, _) in differs.iter().filter(|(_, d)| *d) {
             let place = manifest.source.place_of_key(&["python", key]);

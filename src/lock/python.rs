@@ -6,11 +6,14 @@
 //! small one for each accelerator that `indexes` name, in which everything else is pinned. Wheels
 //! only, all hashes.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
 pub(crate) use super::requirements::{PartRequirements, RequirementLine};
 use super::uv::UvError;
 use crate::lock::uv::request;
 pub(crate) use crate::manifest::names::normalize_name;
-use crate::manifest::{LockPlatform, PackageIndex};
+use crate::manifest::{LockPlatform, PackageIndex, WheelSource};
 use crate::problem::Result;
 use crate::progress::Progress;
 
@@ -27,6 +30,7 @@ pub(crate) struct LockedPython {
     /// The platforms that it serves, sorted.
     pub platforms: Vec<LockPlatform>,
     pub indexes: Vec<PackageIndex>,
+    pub wheels: Vec<WheelSource>,
     /// Sorted by name, version and index.
     pub packages: Vec<LockedPackage>,
 }
@@ -41,6 +45,7 @@ impl LockedPython {
             overrides: m.overrides.clone(),
             platforms: m.platforms.clone(),
             indexes: m.indexes.clone(),
+            wheels: m.wheels.clone(),
             packages: Vec::new(),
         }
     }
@@ -51,7 +56,9 @@ pub(crate) struct LockedPackage {
     /// Normalised (PEP 503).
     pub name: String,
     pub version: String,
-    /// The `indexes` entry that it comes from; none: the default index.
+    /// The `indexes` entry that it comes from, [`WHEELS_INDEX`] for `wheels`; none: the default index.
+    ///
+    /// [`WHEELS_INDEX`]: crate::manifest::wheel_sources::WHEELS_INDEX
     pub index: Option<String>,
     /// The platforms on which it is installed, sorted; none: all.
     pub platforms: Vec<LockPlatform>,
@@ -113,11 +120,32 @@ pub(crate) trait PackageResolver: Sync {
     /// # Errors
     /// If it cannot be fetched.
     fn hash_wheel(&self, wheel: &UnhashedWheel, progress: &dyn Progress) -> Result<(String, u64)>;
+    /// Finds the wheels of `wheels`, fetching what is an address. `pinned`: file name to sha256,
+    /// where that must not change.
+    ///
+    /// # Errors
+    /// A folder that cannot be read, an address that gives nothing or another file.
+    fn gather_wheels(
+        &self,
+        sources: &[WheelSource],
+        pinned: &BTreeMap<String, String>,
+        progress: &dyn Progress,
+    ) -> Result<Vec<GatheredWheel>>;
     /// Returns the newest CPython of this minor version that can be installed: `3.12.4`.
     ///
     /// # Errors
     /// No uv.
     fn newest_release(&self, minor: &str) -> Result<Option<String>>;
+}
+
+/// A wheel of `wheels`, on this disk.
+#[derive(Debug, Clone)]
+pub(crate) struct GatheredWheel {
+    pub file: String,
+    pub path: PathBuf,
+    pub sha256: String,
+    /// Bytes.
+    pub size: u64,
 }
 
 /// A file whose index gives no hash.

@@ -123,6 +123,19 @@ pub(crate) fn package_of(line: &str) -> Option<String> {
     is_name(name).then(|| normalize_name(name))
 }
 
+/// The address of a wheel that a line asks for: `a @ https://…/a-1-py3-none-any.whl ; marker`.
+pub(crate) fn wheel_address(line: &str) -> Option<&str> {
+    let what = line.split(" ;").next().unwrap_or(line);
+    let address = match what.split_once('@') {
+        Some((name, address)) if !name.contains("://") => address,
+        _ => what,
+    };
+    let address = address.trim();
+    let scheme = address.split_once("://")?.0;
+    let path = address.split(['#', '?']).next()?;
+    (matches!(scheme, "http" | "https") && path.ends_with(".whl")).then_some(address)
+}
+
 /// A requirement without pip's `--hash` options: comfy.lock has the hashes of what it pins. One space
 /// is between its words.
 fn without_hashes(line: &str) -> String {
@@ -299,6 +312,15 @@ pub(crate) fn parse_requirement(
             and,
         ));
     }
+    if wheel_address(text).is_some() {
+        return Err(refuse(
+            "is the address of a wheel, which only comfy.toml may name",
+            &format!(
+                "if you trust that file, instead of leaving it out: [python] wheels = [\"{}\"]",
+                escape_text(wheel_address(text).unwrap_or_default())
+            ),
+        ));
+    }
     if text.contains("://")
         || text.starts_with("git+")
         || text.starts_with(['.', '/'])
@@ -410,8 +432,8 @@ mod tests {
         fine: numpy
         node.a: requirements.txt:4: `git+https://github.com/a/b` is an address, but comfy pins only released wheels
           hint: if it is released as a package, name that in [python] requirements
-        node.a: requirements.txt:4: `b @ https://x/b-1-py3-none-any.whl` is an address, but comfy pins only released wheels
-          hint: if it is released as a package, name that in [python] requirements
+        node.a: requirements.txt:4: `b @ https://x/b-1-py3-none-any.whl` is the address of a wheel, which only comfy.toml may name
+          hint: if you trust that file, instead of leaving it out: [python] wheels = ["https://x/b-1-py3-none-any.whl"]
         node.a: requirements.txt:4: `./wheels/c.whl` is an address, but comfy pins only released wheels
           hint: if it is released as a package, name that in [python] requirements
         node.a: requirements.txt:4: `-e .` requires building a package from source

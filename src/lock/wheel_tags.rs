@@ -2,6 +2,7 @@
 //! interpreter and its system, in the order in which installers prefer them (`packaging.tags`, PEP
 //! 600, 656).
 
+use crate::manifest::LockPlatform;
 use std::collections::HashMap;
 
 /// What an interpreter reports about itself and the system it was made for.
@@ -110,6 +111,22 @@ pub(crate) fn serves_version(file: &str, version: &str) -> bool {
         python == "py3"
             || minor(python, "py3").is_some_and(|m| m <= own)
             || minor(python, "cp3").is_some_and(|m| m == own || (stable && m < own))
+    })
+}
+
+/// Returns whether a wheel of that file name may be for this platform: as [`WheelTags`] ranks them,
+/// and if the name says nothing.
+pub(crate) fn serves_platform(file: &str, platform: LockPlatform) -> bool {
+    let own = if platform.is_macos() {
+        ["macosx", "arm64"]
+    } else {
+        ["linux", platform.machine()]
+    };
+    WheelName::parse_file_name(file).is_none_or(|name| {
+        name.platform.split('.').any(|tag| {
+            tag == "any"
+                || (tag.contains(own[0]) && (tag.contains(own[1]) || tag.contains("universal2")))
+        })
     })
 }
 

@@ -15,6 +15,7 @@ pub(crate) mod source;
 pub(crate) mod starter;
 mod validate;
 mod values;
+pub(crate) mod wheel_sources;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -26,6 +27,7 @@ use bytestring::ByteString;
 pub(crate) use crate::manifest::platforms::{Accelerator, LockPlatform, PackageIndex};
 pub(crate) use crate::manifest::source::TomlSource;
 pub(crate) use crate::manifest::values::{model_address, model_source, reserved_flag};
+pub(crate) use crate::manifest::wheel_sources::WheelSource;
 
 use super::problem::Result;
 
@@ -105,6 +107,7 @@ pub(crate) struct PythonSettings {
     /// The platforms that the lock serves, sorted.
     pub platforms: Vec<LockPlatform>,
     pub indexes: Vec<PackageIndex>,
+    pub wheels: Vec<WheelSource>,
 }
 
 #[derive(Debug, Clone)]

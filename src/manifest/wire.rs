@@ -165,6 +165,11 @@ pub(crate) struct TomlPython {
     /// Other package indexes, for the packages that they name.
     #[schemars(extend("default" = []))]
     pub indexes: Option<Vec<TomlIndex>>,
+    /// Wheels that no index has: folders of yours, and addresses of single wheels, which may end in
+    /// `#sha256=…`. What is in them comes from nowhere else.
+    #[schemars(extend("default" = []))]
+    #[schemars(extend("examples" = ["~/wheels"]))]
+    pub wheels: Option<OneOrMany>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -261,7 +266,7 @@ pub(crate) struct TomlShare {
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
-#[serde(untagged, expecting = "must be a folder, or a list of folders")]
+#[serde(untagged, expecting = "must be a text, or a list of texts")]
 pub(crate) enum OneOrMany {
     One(String),
     Some(Vec<String>),

@@ -11,12 +11,12 @@ use crate::python::World;
 const LINUX: &str = "py3-none-manylinux_2_17_x86_64";
 
 /// The settings that hints show: section, key and value. Of hints that belong together all, of others
-/// the first.
+/// the first. What is "instead of" them is another way.
 fn settings(said: &str) -> Vec<(String, String, Item)> {
     let mut out = Vec::new();
     for line in said.lines().filter_map(|l| l.trim().strip_prefix("hint: ")) {
         let belongs = line.starts_with("and with this: ");
-        if !out.is_empty() && !belongs {
+        if (!out.is_empty() && !belongs) || line.contains("instead of") {
             continue;
         }
         for (at, _) in line.match_indices('[') {
@@ -205,7 +205,7 @@ fn hints_lead_to_a_lock_when_they_are_followed_word_by_word() {
 
     # everything at once
     round 1
-      error: node.a: requirements.txt:3: `tqdm @ https://x.test/tqdm-1-py3-none-any.whl` is an address, but comfy pins only released wheels
+      error: node.a: requirements.txt:3: `tqdm @ https://x.test/tqdm-1-py3-none-any.whl` is the address of a wheel, which only comfy.toml may name
       error: node.b: requirements.txt:4: `-e .` requires building a package from source
       error: Python packages: 4 packages cannot be had as they are asked for:
           fvcore has no wheel, and comfy builds nothing from source

@@ -471,3 +471,113 @@ fn an_environment_of_an_older_comfy_is_built_anew_once() {
         "gigabytes that nobody reads"
     );
 }
+
+#[test]
+fn wheels_that_no_index_has_come_from_a_folder_or_an_address() {
+    let Some(w) = World::new("", &[("n", "")]) else {
+        return;
+    };
+    w.index.add(release("tqdm", "4.0").wheel());
+    w.index.add(release("numpy", "1.26.4").wheel());
+    let own = w.root.join("my wheels");
+    fs::create_dir(&own).unwrap();
+    let put = |r: &Release| {
+        let file = r.wheel();
+        fs::write(own.join(&file.name), &file.bytes).unwrap();
+        file
+    };
+    let a = put(&release("a", "1.0").requires("tqdm"));
+    // Newer than what the index has, and for Linux alone: a Mac takes that of the index.
+    let minor = crate::python::python().1.replace('.', "");
+    put(&release("numpy", "9.0").tag(&format!("cp{minor}-cp{minor}-linux_x86_64")));
+    fs::write(own.join("notes.txt"), "no wheel").unwrap();
+    let elsewhere = release("b", "2.0").wheel();
+    w.second.add(elsewhere.clone());
+    let address = format!(
+        "{}/files/{}",
+        w.second.url().trim_end_matches("/simple"),
+        elsewhere.name
+    );
+    w.commit("n", &format!("b @ {address} ; sys_platform == 'linux'\n"));
+    w.python(&format!(
+        "requirements = [\"a\", \"numpy\"]\nwheels = [\"{}\", \"{address}\"]\n",
+        own.display()
+    ));
+    let log = ok(&w, "lock");
+    let lock = w.lock();
+    let from_wheels: Vec<&str> = lock
+        .split("[[python.packages]]")
+        .filter(|p| p.contains("index = \"wheels\""))
+        .map(|p| p.lines().nth(1).unwrap())
+        .collect();
+    insta::assert_snapshot!(
+        format!("{}\n{}\n{}", w.pins(), from_wheels.join("\n"), log.lines().skip(1).collect::<Vec<_>>().join("\n")), @r#"
+    a 1.0, b 2.0, numpy 1.26.4, numpy 9.0, tqdm 4.0
+    name = "a"
+    name = "b"
+    name = "numpy"
+    Added comfyui COMMIT
+    Added n COMMIT
+    Added a 1.0
+    Added b 2.0
+    Added numpy 1.26.4 and 9.0
+    Added tqdm 4.0
+    Locked 2 repositories, 5 Python packages in comfy.lock.
+    "#);
+    assert!(
+        lock.contains(&elsewhere.sha256()) && lock.contains(&a.sha256()),
+        "{lock}"
+    );
+    ok(&w, "apply --yes");
+    let module = |name: &str| {
+        fs::read_to_string(site(&venv(&w)).join(format!("{name}.py"))).unwrap_or_default()
+    };
+    assert_eq!(
+        ["a", "b", "numpy"].map(module),
+        [
+            "VERSION = \"1.0\"\n",
+            "VERSION = \"2.0\"\n",
+            "VERSION = \"9.0\"\n"
+        ]
+    );
+    assert_eq!(
+        (ok(&w, "lock"), w.lock()).1,
+        lock,
+        "nothing moves by itself"
+    );
+    // Another file of that name, in the folder and at the address, on a machine that has neither.
+    fs::remove_dir_all(w.root.join("prefix")).unwrap();
+    fs::write(
+        own.join(&a.name),
+        release("a", "1.0")
+            .file("a.py", b"EVIL = 1\n")
+            .wheel()
+            .bytes,
+    )
+    .unwrap();
+    insta::assert_snapshot!(told(&w.one("apply --yes")), @"
+    error: a==1.0: the folders of [python] wheels have no a-1.0-py3-none-any.whl with the hash that comfy.lock pins
+      hint: copy that file there, or run `comfy update` with the package's name; nothing was changed
+    exit 1
+    ");
+    fs::write(own.join(&a.name), &a.bytes).unwrap();
+    ok(&w, "apply --yes");
+    assert_eq!(module("a"), "VERSION = \"1.0\"\n");
+    // What cannot be.
+    w.python(&format!(
+        "requirements = [\"b\"]\nwheels = [\"{address}#sha256={}\", \"/nowhere\"]\n",
+        "0".repeat(64)
+    ));
+    let wrong = w.one("lock");
+    w.python("requirements = [\"b\"]\nwheels = \"/nowhere\"\n");
+    insta::assert_snapshot!([wrong, w.one("lock")].concat(), @"
+    $ comfy lock
+    error: [python] wheels: b-2.0-py3-none-any.whl: http://SECOND/files/b-2.0-py3-none-any.whl gave a file with sha256 936cc1240b133a3510716fe48839c0a7414e0abb61b20f3217063114a2c7905f, but 0000000000000000000000000000000000000000000000000000000000000000 is pinned
+      hint: another file has that name now, and nothing was installed: ask whoever runs that server, or run `comfy update` with the package's name once you trust it
+    exit 1
+    $ comfy lock
+    error: could not read /nowhere, which [python] wheels names: No such file or directory (os error 2)
+      hint: make that folder, or remove it from `wheels`
+    exit 1
+    ");
+}

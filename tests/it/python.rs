@@ -171,7 +171,7 @@ pub struct World {
     pub root: PathBuf,
     pub uv: PathBuf,
     pub index: Index,
-    second: Index,
+    pub second: Index,
     upstreams: Vec<(String, Upstream)>,
     _temp: tempfile::TempDir,
 }
@@ -1359,8 +1359,8 @@ fn a_failed_fetch_of_packages_changes_nothing() {
     });
     insta::assert_snapshot!(said, @"
     == another file under its name
-    error: tqdm==4.0: http://INDEX/files/tqdm-4.0-py3-none-any.whl gave a file with sha256 8a4768456fbe0852b3d8c1fecf4cc2960400d1b82feb65538b709b3fc1c54e86, but comfy.lock pins a05cca6248c2eec2389bbf5dc9bf13eb3d19e6ba85d2d0330b6977439e4c8063
-      hint: the index has another file under that name than comfy.lock pins, and nothing was installed: ask whoever runs the index, or `comfy update` that package once you trust it
+    error: tqdm==4.0: http://INDEX/files/tqdm-4.0-py3-none-any.whl gave a file with sha256 8a4768456fbe0852b3d8c1fecf4cc2960400d1b82feb65538b709b3fc1c54e86, but a05cca6248c2eec2389bbf5dc9bf13eb3d19e6ba85d2d0330b6977439e4c8063 is pinned
+      hint: another file has that name now, and nothing was installed: ask whoever runs that server, or run `comfy update` with the package's name once you trust it
     exit 1
     == an index that stalls
     error: tqdm==4.0: http://INDEX/files/tqdm-4.0-py3-none-any.whl: timeout: per read

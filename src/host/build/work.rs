@@ -117,6 +117,7 @@ impl BuildWork {
                     .run
                     .extend(places::program_paths(&j.spec.interpreter.path));
                 needs.write.extend([j.wheels.clone(), above(&j.target)]);
+                needs.read.extend(j.local.clone());
                 needs
             }
             BuildWork::Bytecode(j) => {

@@ -2,18 +2,21 @@
 //! as the caller where it resolves, as the build uid where it fetches an interpreter. It installs
 //! nothing.
 
+mod own_wheels;
 pub(crate) mod program;
 pub(crate) mod sealed_copy;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 
 use super::env;
 use crate::host::build::venv::wheel_fetch;
-use crate::lock::python::{PackageResolver, UnhashedWheel, UvSolution};
+use crate::lock::python::{GatheredWheel, PackageResolver, UnhashedWheel, UvSolution};
 use crate::lock::uv::request::{self, UvWorkspace};
 use crate::lock::uv::{UvError, UvErrorKind};
+use crate::manifest::WheelSource;
 use crate::problem::{Context, IoKind, Problem, Result};
 use crate::progress::Progress;
 
@@ -244,6 +247,22 @@ impl PackageResolver for UvRunner {
         wheel_fetch::hash_wheel(&self.net, wheel)
     }
 
+    fn gather_wheels(
+        &self,
+        sources: &[WheelSource],
+        pinned: &BTreeMap<String, String>,
+        progress: &dyn Progress,
+    ) -> Result<Vec<GatheredWheel>> {
+        progress.set_position(0, 1);
+        own_wheels::WheelGathering {
+            net: &self.net,
+            cache: &self.cache.join("wheels"),
+            offline: self.offline,
+            pinned,
+        }
+        .gather(sources)
+    }
+
     fn newest_release(&self, minor: &str) -> Result<Option<String>> {
         let mut c = self.uv_command(&self.program_path()?);
         c.args([
@@ -335,6 +354,15 @@ impl UvRunner {
                 .with_context(|| format!("make {}", parent.display()))?;
             super::fs::edit::write_file(&at, text.as_bytes(), 0o644, None)
                 .with_context(|| format!("write {}", at.display()))?;
+        }
+        let wheels = folder.join(request::WHEELS_URL);
+        if !w.wheels.is_empty() {
+            std::fs::create_dir_all(&wheels)
+                .with_context(|| format!("make {}", wheels.display()))?;
+        }
+        for (file, path) in &w.wheels {
+            std::os::unix::fs::symlink(path, wheels.join(file))
+                .with_context(|| format!("link {}", path.display()))?;
         }
         let mut lock = self.configured_command(uv, SETTINGS_ARGS);
         // An interpreter is asked for its version only; nothing is built, so nothing of a package

@@ -138,7 +138,7 @@ fn select_venv(d: &Desired, look: &dyn Look, ids: &AccountIds) -> Seen<Result<Ve
     };
     let enabled = |node: &str| d.code.nodes.contains_key(node);
     Ok(
-        VenvSpec::select_packages(&d.python, interpreter, &target, enabled)
+        VenvSpec::select_packages(&d.python, interpreter, &target, &d.owner.home, enabled)
             .map_err(|p| p.to_string()),
     )
 }

@@ -4,6 +4,7 @@
 mod merge;
 pub(crate) mod models;
 mod newest;
+mod own_wheels;
 mod packages;
 mod parts;
 mod pins;

@@ -7,12 +7,13 @@ use pep508_rs::{Requirement, VersionOrUrl};
 
 use super::settle::{self, ManifestDraft, Refusal};
 use super::variants::{SolvedLock, VariantSolver};
-use super::{PackageMoved, UpdatePolicy, merge, newest, torch};
-use crate::lock::python::{self, LockedPackage, PackageResolver};
+use super::{PackageMoved, UpdatePolicy, merge, newest, own_wheels, torch};
+use crate::lock::python::{self, GatheredWheel, LockedPackage, PackageResolver};
 use crate::lock::uv::request::{self, AgeLimit, PackageUpdates};
 use crate::lock::uv::response;
 use crate::lock::{Lock, LockedPython, PartRequirements};
 use crate::manifest::Manifest;
+use crate::manifest::wheel_sources::WHEELS_INDEX;
 use crate::problem::Result;
 use crate::progress::{Progress, Reporter};
 
@@ -70,12 +71,18 @@ pub(super) fn resolve_packages(
             Vec::new(),
         ));
     }
+    let job = report.start_job("python");
+    let (manifest, wheels) = own_wheels::gather(manifest, before, moving, uv, job.as_ref())?;
+    let (manifest, asks, m) = (
+        &manifest,
+        &own_wheels::name_addresses(asks, &m.wheels),
+        &manifest.python,
+    );
     // Without an age nothing is compared, so that an index that tells no times serves too.
     let newest = (!m.minimum_age.is_zero()).then(|| {
         let t = chrono::Utc::now() - m.minimum_age;
         t.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
     });
-    let job = report.start_job("python");
     let limit = AgeLimit {
         newest,
         ..AgeLimit::default()
@@ -85,6 +92,7 @@ pub(super) fn resolve_packages(
         moving,
         uv,
         job: job.as_ref(),
+        wheels: &wheels,
     };
     let mut draft = ManifestDraft::new(manifest, asks);
     let unlockable = draft.ignore_unlockable_lines();
@@ -170,6 +178,7 @@ struct PackageQuestion<'a> {
     moving: PackageUpdates<'a>,
     uv: &'a dyn PackageResolver,
     job: &'a dyn Progress,
+    wheels: &'a [GatheredWheel],
 }
 
 impl<'a> PackageQuestion<'a> {
@@ -190,6 +199,7 @@ impl<'a> PackageQuestion<'a> {
             moving: self.moving,
             uv: self.uv,
             job: self.job,
+            wheels: self.wheels,
             limit: Mutex::new(limit),
             core_pins: core_pins(asks, &manifest.python.overrides),
             lacks: Mutex::default(),
@@ -262,7 +272,8 @@ fn age_remarks(limit: &AgeLimit, packages: &[LockedPackage]) -> Vec<String> {
     if limit.newest.is_none() {
         return out;
     }
-    for index in &limit.undated {
+    let undated = limit.undated.iter().filter(|x| *x != WHEELS_INDEX);
+    for index in undated {
         let mut names: Vec<&str> = packages
             .iter()
             .filter(|p| p.index.as_ref() == Some(index))

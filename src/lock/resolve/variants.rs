@@ -8,9 +8,9 @@ use rayon::prelude::*;
 
 use super::pins::{Pins, is_older, public_versions};
 use super::settle::Refusal;
-use super::torch;
+use super::{own_wheels, torch};
 use crate::lock::LockedPython;
-use crate::lock::python::{PackageResolver, PartRequirements, normalize_name};
+use crate::lock::python::{GatheredWheel, PackageResolver, PartRequirements, normalize_name};
 use crate::lock::uv::UvError;
 use crate::lock::uv::request::{
     self, AgeLimit, PackageUpdates, PreferredVersion, ResolutionQuestion,
@@ -37,6 +37,8 @@ pub(super) struct VariantSolver<'a> {
     pub moving: PackageUpdates<'a>,
     pub uv: &'a dyn PackageResolver,
     pub job: &'a dyn Progress,
+    /// The files of `wheels`.
+    pub wheels: &'a [GatheredWheel],
     /// It learns which indexes tell no times.
     pub limit: Mutex<AgeLimit>,
     /// What ComfyUI pins to one version.
@@ -263,10 +265,14 @@ impl VariantSolver<'_> {
         let (variant, indexes) = (question.variant, &question.python.indexes);
         loop {
             let limit = self.limit();
-            let workspace = request::build_workspace(question, &limit);
+            let mut workspace = request::build_workspace(question, &limit);
+            let wheels = self.wheels.iter();
+            workspace.wheels = wheels.map(|w| (w.file.clone(), w.path.clone())).collect();
             match self.uv.solve_workspace(&workspace, self.job) {
                 Ok(answer) => {
-                    let solved = response::read_solution(&answer, &workspace, variant, indexes)?;
+                    let mut solved =
+                        response::read_solution(&answer, &workspace, variant, indexes)?;
+                    own_wheels::complete(&mut solved, self.wheels);
                     if self.holds_limit(&solved, &limit) {
                         return Ok(solved);
                     }

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
 use crate::lock::markers::platform_marker;
 use crate::lock::python::{LockedPackage, PartRequirements};
@@ -17,6 +18,8 @@ pub(crate) const OWN: &str = "comfy.toml";
 pub(crate) const PYPI: &str = "https://pypi.org/simple";
 /// Every interpreter that uv may ask about itself.
 pub(crate) const ANY_PYTHON: &str = ">=3.8";
+/// The index of `[python] wheels`: a folder of the workspace.
+pub(crate) const WHEELS_URL: &str = "./wheels";
 /// uv's settings, in the workspace.
 pub(crate) const SETTINGS: &str = "uv.toml";
 
@@ -27,6 +30,8 @@ pub(crate) struct UvWorkspace {
     pub name: String,
     /// Path to text, below an empty folder.
     pub files: BTreeMap<String, String>,
+    /// The files of the folder [`WHEELS_URL`], by name.
+    pub wheels: BTreeMap<String, PathBuf>,
     /// The parts, by the name that their member has.
     pub parts: BTreeMap<String, String>,
     /// `3.12`.
@@ -237,12 +242,7 @@ fn workspace_root(q: &ResolutionQuestion, names: &[String], requires: &str) -> S
     );
     for x in q.variant.indexes(&q.python.indexes) {
         // Writing to a String cannot fail.
-        let _ = write!(
-            root,
-            "\n[[tool.uv.index]]\nname = {}\nurl = {}\nexplicit = true\n",
-            quoted_string(&x.name),
-            quoted_string(&x.url)
-        );
+        let _ = write!(root, "\n[[tool.uv.index]]\n{}", index_lines(x));
     }
     let _ = write!(
         root,
@@ -296,13 +296,25 @@ fn uv_settings(q: &ResolutionQuestion, limit: &AgeLimit) -> String {
         if limit.undated.contains(&x.name) || !limit.dated.contains(&x.name) {
             let _ = write!(
                 out,
-                "\n[[index]]\nname = {}\nurl = {}\nexplicit = true\nexclude-newer = false\n",
-                quoted_string(&x.name),
-                quoted_string(&x.url)
+                "\n[[index]]\n{}exclude-newer = false\n",
+                index_lines(x)
             );
         }
     }
     out
+}
+
+fn index_lines(x: &PackageIndex) -> String {
+    let flat = if x.url == WHEELS_URL {
+        "format = \"flat\"\n"
+    } else {
+        ""
+    };
+    format!(
+        "name = {}\nurl = {}\n{flat}explicit = true\n",
+        quoted_string(&x.name),
+        quoted_string(&x.url)
+    )
 }
 
 fn quoted_list(items: &[String]) -> String {

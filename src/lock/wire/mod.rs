@@ -57,6 +57,8 @@ struct WirePython {
     #[serde(default)]
     indexes: Vec<WireIndex>,
     #[serde(default)]
+    wheels: Vec<String>,
+    #[serde(default)]
     packages: Vec<WirePackage>,
 }
 

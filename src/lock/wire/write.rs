@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::{HEADER, VERSION};
 use crate::lock::python::{LockedPython, LockedWheel, PartRequirements};
 use crate::lock::{Lock, ModelPin, RepositoryPin};
-use crate::manifest::LockPlatform;
+use crate::manifest::{LockPlatform, WheelSource};
 
 pub(crate) fn render_lock(lock: &Lock) -> String {
     let mut out = format!("{HEADER}version = {VERSION}\n");
@@ -104,6 +104,8 @@ pub(super) fn render_python(out: &mut String, p: &LockedPython) {
     if p.platforms != LockPlatform::defaults() {
         write_words(out, "platforms", &platform_words(&p.platforms));
     }
+    let wheels: Vec<String> = p.wheels.iter().map(WheelSource::text).collect();
+    write_list(out, "wheels", wheels.iter().map(|s| quoted_string(s)));
     for x in &p.indexes {
         let _ = write!(
             out,

@@ -2,6 +2,7 @@
 
 use super::ManifestCheck;
 use crate::manifest::platforms::{ACCELERATORS, list_words};
+use crate::manifest::wheel_sources::WHEELS_INDEX;
 use crate::manifest::{wire, *};
 
 impl ManifestCheck {
@@ -55,6 +56,7 @@ impl ManifestCheck {
             }
         };
         let indexes = self.check_indexes(w.indexes.unwrap_or_default(), &platforms);
+        let wheels = self.check_wheels(w.wheels);
         PythonSettings {
             version,
             requirements,
@@ -62,7 +64,36 @@ impl ManifestCheck {
             minimum_age,
             platforms,
             indexes,
+            wheels,
         }
+    }
+
+    fn check_wheels(&mut self, wheels: Option<wire::OneOrMany>) -> Vec<WheelSource> {
+        let (entries, single) = match wheels {
+            None => (Vec::new(), true),
+            Some(wire::OneOrMany::One(entry)) => (vec![entry], true),
+            Some(wire::OneOrMany::Some(list)) => (list, false),
+        };
+        let mut out = Vec::new();
+        for (i, entry) in entries.iter().enumerate() {
+            let i = i.to_string();
+            let at = ["python", "wheels", i.as_str()];
+            let at = if single { &at[..2] } else { &at[..] };
+            match WheelSource::parse(entry) {
+                Ok(source) if out.contains(&source) => self.report_mistake(
+                    at,
+                    format!("wheels names \"{}\" twice", crate::text::escape_text(entry)),
+                    "remove one of them",
+                ),
+                Ok(source) => out.push(source),
+                Err((why, hint)) => self.report_mistake(
+                    at,
+                    format!("wheels: \"{}\" {why}", crate::text::escape_text(entry)),
+                    hint,
+                ),
+            }
+        }
+        out
     }
 
     /// Returns the platforms of these words, sorted.
@@ -141,6 +172,13 @@ impl ManifestCheck {
                 at,
                 format!("\"{}\" is not a name for an index", x.name),
                 "use letters, digits, `-`, `_` and `.`, with a letter or digit at both ends",
+            );
+        }
+        if x.name == WHEELS_INDEX {
+            self.report_mistake(
+                at,
+                format!("\"{WHEELS_INDEX}\" is what comfy.lock calls [python] wheels"),
+                "give the index another name",
             );
         }
         if let Some(first) = others.iter().position(|o| o.name == x.name) {

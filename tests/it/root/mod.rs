@@ -518,8 +518,20 @@ fn packages_come_back_from_the_wheels_that_were_kept() {
             ("COMFY_UV".into(), "/opt/bin/uv".into()),
             ("UV_DEFAULT_INDEX".into(), index.url()),
         ];
-        m.manifest(&MANIFEST.replace("[python]", "[python]\nrequirements = [\"numpy\", \"tool\"]"));
+        // One that nobody but the owner can read.
+        let own = crate::index::release("own", "1.0").wheel();
+        m.sh("install -d -m 700 -o alice /home/alice/wheels");
+        std::fs::write(format!("/home/alice/wheels/{}", own.name), &own.bytes).unwrap();
+        m.sh("chown alice /home/alice/wheels/*; chmod 600 /home/alice/wheels/*");
+        m.manifest(&MANIFEST.replace(
+            "[python]",
+            "[python]\nrequirements = [\"numpy\", \"tool\", \"own\"]\nwheels = \"~/wheels\"",
+        ));
         m.ready();
+        assert_eq!(
+            m.sh("ls -A /opt/comfy/comfyui_sandbox/.staging | grep wheels || true"),
+            ""
+        );
         drop(index);
         m.sh(&format!("rm -r {BASE}/venv/*"));
         assert_eq!(m.differing(), ["python"]);

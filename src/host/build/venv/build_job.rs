@@ -11,7 +11,7 @@ use rayon::prelude::*;
 
 use super::file_owners::{self, PathClaim};
 use super::wheel::{self, FileSource, VenvPlace, WheelFile, refused_wheel};
-use super::wheel_fetch::{WheelRequest, WheelStore};
+use super::wheel_fetch::{WheelOrigin, WheelRequest, WheelStore};
 use crate::desired::venv::{PackageInstall, VenvSpec};
 use crate::host::fs::edit;
 use crate::host::git::NetEnv;
@@ -36,6 +36,8 @@ pub(crate) struct VenvJob {
     pub have: BTreeSet<String>,
     /// Where wheels are kept.
     pub wheels: PathBuf,
+    /// Copies of those that the owner has, by hash.
+    pub local: Option<PathBuf>,
     pub net: NetEnv,
     pub offline: bool,
     /// Bytes that must be free.
@@ -118,6 +120,7 @@ fn fetch_wheels<'a>(
     let wheels = WheelStore {
         net: &job.net,
         folder: &job.wheels,
+        local: job.local.as_deref(),
         offline: job.offline,
     };
     let progress = report.start_counted("fetch packages", ProgressUnit::Bytes);
@@ -152,7 +155,13 @@ fn fetch_wheels<'a>(
         let asked = WheelRequest {
             key: &key,
             package: &p.name,
-            index: p.index.as_deref(),
+            from: match &p.own {
+                None => WheelOrigin::Index(p.index.as_deref()),
+                Some(own) => match own.addresses.get(file) {
+                    Some(address) => WheelOrigin::Address(address),
+                    None => WheelOrigin::Local,
+                },
+            },
             file,
             sha256,
         };

@@ -9,6 +9,7 @@
 
 pub(crate) mod build_job;
 pub(crate) mod file_owners;
+mod local_wheels;
 mod scripts;
 mod verify;
 mod wheel;
@@ -118,17 +119,23 @@ fn make_staged(
         .iter()
         .filter(|p| !have.contains(&p.key()))
         .collect();
+    let local = local_wheels::copy_local(b, &missing)?;
     let work = BuildWork::Venv(Box::new(build_job::VenvJob {
         spec: spec.clone(),
         target: job.join("venv"),
         python: b.paths.current_link().join("venv/bin/python"),
         have: have.clone(),
         wheels: wheel_store(b.paths),
+        local: local.clone(),
         net: b.net.clone(),
         offline: b.offline,
         disk: WheelDownloads::from_packages(missing.iter().copied()).disk_space(),
     }));
-    let mut list: FileList = b.perform_job(&work)?;
+    let built = b.perform_job(&work);
+    if let Some(local) = local {
+        edit::remove_path(&local).with_context(|| format!("clear {}", local.display()))?;
+    }
+    let mut list: FileList = built?;
     b.take_over(job)?;
     let asked =
         |key: &str| key.is_empty() || missing.iter().any(|p| file_owners::is_package(key, p));

@@ -4,7 +4,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
@@ -27,6 +27,8 @@ const TRIES: u32 = 4;
 pub(crate) struct WheelStore<'a> {
     pub net: &'a NetEnv,
     pub folder: &'a Path,
+    /// Read only; wheels that the owner has.
+    pub local: Option<&'a Path>,
     pub offline: bool,
 }
 
@@ -37,10 +39,19 @@ pub(crate) struct WheelRequest<'a> {
     pub key: &'a str,
     /// `numpy`
     pub package: &'a str,
-    /// None: the default one.
-    pub index: Option<&'a str>,
+    pub from: WheelOrigin<'a>,
     pub file: &'a str,
     pub sha256: &'a str,
+}
+
+/// Where a wheel is fetched.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum WheelOrigin<'a> {
+    /// An index; none: the default one.
+    Index(Option<&'a str>),
+    Address(&'a str),
+    /// The owner's folders.
+    Local,
 }
 
 /// Why a server gave nothing.
@@ -58,6 +69,7 @@ pub(crate) fn hash_wheel(net: &NetEnv, wheel: &UnhashedWheel) -> Result<(String,
     let store = WheelStore {
         net,
         folder: Path::new(""),
+        local: None,
         offline: false,
     };
     let page = wheel
@@ -120,7 +132,10 @@ impl WheelStore<'_> {
             // A link, a folder: none of comfy's.
             Err(_) => edit::remove_path(&at).with_context(|| format!("remove {}", at.display()))?,
         }
-        if self.offline {
+        if let Some(file) = self.open_local(w)? {
+            return Ok(file);
+        }
+        if self.offline && !matches!(w.from, WheelOrigin::Local) {
             return Err(Problem::new(format!(
                 "{}: its wheel is not in the store, and comfy is offline",
                 w.key
@@ -137,8 +152,17 @@ impl WheelStore<'_> {
         Ok(file)
     }
 
-    fn index_of<'b>(&'b self, w: &WheelRequest<'b>) -> &'b str {
-        w.index.unwrap_or_else(|| self.default_index())
+    fn open_local(&self, w: &WheelRequest) -> Result<Option<File>> {
+        let at = self.local.map(|l| l.join(format!("{}.whl", w.sha256)));
+        let Some((at, mut file)) = at.and_then(|at| read_only(&at).ok().map(|file| (at, file)))
+        else {
+            return Ok(None);
+        };
+        let doing = || format!("read {}", at.display());
+        let mut hasher = Sha256::new();
+        hash_rest(&mut file, &mut hasher).with_context(doing)?;
+        file.rewind().with_context(doing)?;
+        Ok((hex_digest(hasher) == w.sha256).then_some(file))
     }
 
     fn default_index(&self) -> &str {
@@ -151,9 +175,60 @@ impl WheelStore<'_> {
 
     /// Has the verified bytes in `part`; that file.
     fn fetch_verified(&self, w: &WheelRequest, part: &Path, tick: &dyn Fn(u64)) -> Result<File> {
-        let page = format!("{}/{}/", self.index_of(w).trim_end_matches('/'), w.package);
+        let index = match w.from {
+            WheelOrigin::Address(address) => {
+                let pinned = Some(w.sha256);
+                let download = || self.download_part(address, address, pinned, part, tick);
+                return Ok(with_retries(download)?.0);
+            }
+            WheelOrigin::Index(index) => index.unwrap_or_else(|| self.default_index()),
+            WheelOrigin::Local => {
+                return Err(Problem::new(format!(
+                    "the folders of [python] wheels have no {} with the hash that comfy.lock pins",
+                    escape_text(w.file)
+                ))
+                .with_hint(
+                    "copy that file there, or run `comfy update` with the package's name; nothing \
+                     was changed",
+                ));
+            }
+        };
+        let page = format!("{}/{}/", index.trim_end_matches('/'), w.package);
         let address = with_retries(|| self.find_address(w, &page))?;
-        with_retries(|| self.download_part(w, &page, &address, part, tick))
+        let download = || self.download_part(&page, &address, Some(w.sha256), part, tick);
+        Ok(with_retries(download)?.0)
+    }
+
+    /// The file of an address, kept; its path and its sha256. One of that hash is not fetched again.
+    ///
+    /// # Errors
+    /// It cannot be fetched, or does not have the hash.
+    pub(crate) fn keep_address(
+        &self,
+        address: &str,
+        file: &str,
+        sha256: Option<&str>,
+    ) -> Result<(PathBuf, String)> {
+        let kept = |hash: &str| self.folder.join(format!("{hash}.whl"));
+        if let Some(hash) = sha256 {
+            let request = WheelRequest {
+                key: file,
+                package: "",
+                from: WheelOrigin::Address(address),
+                file,
+                sha256: hash,
+            };
+            self.open_wheel(&request, &|_| {})?;
+            return Ok((kept(hash), hash.to_string()));
+        }
+        if self.offline {
+            return Err(Problem::new("comfy is offline").with_hint("run it without --offline"));
+        }
+        let part = self.folder.join(format!("{}.part", std::process::id()));
+        let download = || self.download_part(address, address, None, &part, &|_| {});
+        let (_, hash) = with_retries(download)?;
+        edit::move_over(&part, &kept(&hash)).context("keep a wheel")?;
+        Ok((kept(&hash), hash))
     }
 
     /// Where the index says that the file is: both forms of the page, HTML (PEP 503) and JSON (PEP
@@ -204,12 +279,12 @@ impl WheelStore<'_> {
     /// Goes on where an earlier try ended. What was there before is hashed with the rest.
     fn download_part(
         &self,
-        w: &WheelRequest,
         page: &str,
         address: &str,
+        sha256: Option<&str>,
         part: &Path,
         tick: &dyn Fn(u64),
-    ) -> Result<File, FetchFailure> {
+    ) -> Result<(File, String), FetchFailure> {
         let own = |e: std::io::Error| {
             FetchFailure::Final(
                 Problem::new(format!("could not write {}: {e}", part.display())).caused_by(&e),
@@ -252,9 +327,9 @@ impl WheelStore<'_> {
             }
         }
         let is = hex_digest(hasher);
-        if is == w.sha256 {
-            return Ok(file);
-        }
+        let Some(pinned) = sha256.filter(|pinned| *pinned != is) else {
+            return Ok((file, is));
+        };
         edit::remove_path(part).map_err(own)?;
         if have > 0 {
             return Err(FetchFailure::Passing(format!(
@@ -264,14 +339,12 @@ impl WheelStore<'_> {
         }
         Err(FetchFailure::Final(
             Problem::new(format!(
-                "{} gave a file with sha256 {is}, but comfy.lock pins {}",
-                public_address(address),
-                w.sha256
+                "{} gave a file with sha256 {is}, but {pinned} is pinned",
+                public_address(address)
             ))
             .with_hint(
-                "the index has another file under that name than comfy.lock pins, and nothing was \
-             installed: ask whoever runs the index, or `comfy update` that package once you trust \
-             it",
+                "another file has that name now, and nothing was installed: ask whoever runs that \
+                 server, or run `comfy update` with the package's name once you trust it",
             ),
         ))
     }
@@ -355,7 +428,7 @@ fn read_only(path: &Path) -> std::io::Result<File> {
 }
 
 /// From where the file is to its end; how many bytes these are.
-fn hash_rest(file: &mut File, hasher: &mut Sha256) -> std::io::Result<u64> {
+pub(crate) fn hash_rest(file: &mut File, hasher: &mut Sha256) -> std::io::Result<u64> {
     let (mut buffer, mut all) = (vec![0; 1 << 18], 0);
     loop {
         if is_interrupted() {
@@ -371,7 +444,7 @@ fn hash_rest(file: &mut File, hasher: &mut Sha256) -> std::io::Result<u64> {
     }
 }
 
-fn hex_digest(hasher: Sha256) -> String {
+pub(crate) fn hex_digest(hasher: Sha256) -> String {
     base16ct::lower::encode_string(&hasher.finalize())
 }
 

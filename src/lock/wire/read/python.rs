@@ -2,7 +2,8 @@
 
 use crate::lock::python::{DEFAULT_VARIANT, LockedPackage, LockedPython, LockedWheel};
 use crate::lock::wire::{AGAIN, WireIndex, WirePackage, WirePython};
-use crate::manifest::{Accelerator, LockPlatform, PackageIndex, TomlSource, names};
+use crate::manifest::wheel_sources::WHEELS_INDEX;
+use crate::manifest::{Accelerator, LockPlatform, PackageIndex, TomlSource, WheelSource, names};
 use crate::problem::Problem;
 
 /// Checks the values that reach uv's command line and files, wherever the lock came from.
@@ -12,9 +13,30 @@ pub(crate) fn read_python(
     problems: &mut Vec<Problem>,
 ) -> LockedPython {
     let indexes = read_indexes(source, w.indexes, problems);
+    let mut wheels = Vec::new();
+    for (i, text) in w.wheels.iter().enumerate() {
+        match WheelSource::parse(text) {
+            Ok(source) => wheels.push(source),
+            Err((why, _)) => {
+                let place = source.place_of_key(&["python", "wheels", &i.to_string()]);
+                problems.push(
+                    Problem::new(format!(
+                        "{place}: \"{}\" {why}",
+                        crate::text::escape_text(text)
+                    ))
+                    .with_hint(AGAIN),
+                );
+            }
+        }
+    }
+    let known: Vec<&str> = (!wheels.is_empty())
+        .then_some(WHEELS_INDEX)
+        .into_iter()
+        .chain(indexes.iter().map(|x| x.name.as_str()))
+        .collect();
     let mut packages = Vec::new();
     for (at, p) in w.packages.into_iter().enumerate() {
-        packages.push(read_package(source, at, p, &indexes, problems));
+        packages.push(read_package(source, at, p, &known, problems));
     }
     let platforms = match &w.platforms {
         None => Some(LockPlatform::defaults()),
@@ -48,6 +70,7 @@ pub(crate) fn read_python(
         overrides: w.overrides,
         platforms: platforms.unwrap_or_default(),
         indexes,
+        wheels,
         packages,
     }
 }
@@ -56,7 +79,7 @@ fn read_package(
     source: &TomlSource,
     at: usize,
     p: WirePackage,
-    indexes: &[PackageIndex],
+    indexes: &[&str],
     problems: &mut Vec<Problem>,
 ) -> LockedPackage {
     let plain = |s: &str, more: &str| {
@@ -84,7 +107,7 @@ fn read_package(
     }
     if p.index
         .as_ref()
-        .is_some_and(|name| !indexes.iter().any(|x| x.name == *name))
+        .is_some_and(|name| !indexes.contains(&name.as_str()))
     {
         wrong("index", "is not one of [[python.indexes]]");
     }
