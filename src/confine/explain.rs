@@ -52,7 +52,7 @@ pub(crate) fn explain_text(
     }
     line("way out", way_out(&spec.network.egress, inner));
     line("way in", way_in(spec));
-    if spec.macos {
+    if spec.os.is_macos() {
         line(
             "files",
             "Seatbelt lets it reach what is listed below".into(),
@@ -78,7 +78,7 @@ pub(crate) fn explain_text(
             "{} of memory kept for the system",
             crate::text::format_bytes(spec.memory_reserve)
         ),
-        false if spec.macos && spec.memory_reserve > 0 => format!(
+        false if spec.os.is_macos() && spec.memory_reserve > 0 => format!(
             "{} of memory that ComfyUI is asked to leave free free",
             crate::text::format_bytes(spec.memory_reserve)
         ),
@@ -159,7 +159,7 @@ fn way_in(spec: &LaunchSpec) -> String {
         ClientPolicy::Primary => format!("uid {}", spec.owner),
         ClientPolicy::Only(list) => format!("uid {} and {}", spec.owner, list.join(", ")),
     };
-    let how = if spec.macos { " by token" } else { "" };
+    let how = if spec.os.is_macos() { " by token" } else { "" };
     format!(
         "{} belongs to the gateway (uid {}), which admits {who}{how}; it rejects pages of other \
             sites",

@@ -180,7 +180,7 @@ impl Confinement {
                 why: why.into(),
             })
         };
-        for (path, may, why) in places::system_places(spec.macos) {
+        for (path, may, why) in places::system_places(spec.os) {
             add(PathBuf::from(path), PathOwner::System, *may, why);
         }
         let paths = &spec.paths;
@@ -250,7 +250,7 @@ impl Confinement {
             add(path.clone(), PathOwner::Room, may, why);
         }
         if rooms.is_empty() {
-            for (path, may, why) in places::without_rooms(spec.macos) {
+            for (path, may, why) in places::without_rooms(spec.os) {
                 add(PathBuf::from(path), PathOwner::System, *may, why);
             }
         }

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{PathAccess, PrivateMount};
+use crate::manifest::platforms::OperatingSystem;
 
 pub(crate) type Place = (&'static str, PathAccess, &'static str);
 
@@ -207,12 +208,12 @@ pub(crate) fn for_fetching() -> impl Iterator<Item = Place> {
     RESOLVER.iter().copied()
 }
 
-pub(super) fn system_places(macos: bool) -> &'static [Place] {
-    if macos { MACOS } else { LINUX }
+pub(super) fn system_places(os: OperatingSystem) -> &'static [Place] {
+    if os.is_macos() { MACOS } else { LINUX }
 }
 
-pub(super) fn without_rooms(macos: bool) -> &'static [Place] {
-    if macos { &[] } else { LINUX_SHARED }
+pub(super) fn without_rooms(os: OperatingSystem) -> &'static [Place] {
+    if os.is_macos() { &[] } else { LINUX_SHARED }
 }
 
 /// The private mounts of a launch. `/run` is not among them: it does not exist, nor any socket in

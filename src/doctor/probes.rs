@@ -242,7 +242,7 @@ fn comfys_own(d: &Desired, dir: &Path) -> [(String, Vec<PathBuf>); 4] {
 
 /// Returns homes that are neither the owner's nor the sandbox user's.
 fn other_homes(d: &Desired) -> Vec<PathBuf> {
-    let root = Path::new(if d.platform.macos { "/Users" } else { "/home" });
+    let root = d.platform.homes();
     let own = [
         Some(d.owner.home.clone()),
         d.paths.home.clone(),
@@ -255,7 +255,7 @@ fn other_homes(d: &Desired) -> Vec<PathBuf> {
         .map(|e| e.path())
         .filter(|p| p.is_dir() && !own.contains(&Some(p.clone())))
         .collect();
-    all.push(PathBuf::from(if d.platform.macos {
+    all.push(PathBuf::from(if d.platform.os.is_macos() {
         "/var/root"
     } else {
         "/root"

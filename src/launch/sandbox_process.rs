@@ -11,9 +11,10 @@ use std::process::ExitCode;
 
 use crate::confine::{Confinement, seatbelt};
 use crate::desired::launch::LaunchCommand;
+use crate::host::machine::operating_system;
 use crate::host::roles::credentials::{self, Dropped, GroupsReplaced};
 use crate::host::roles::serve::{self, Report, RoleConfig};
-use crate::host::{confine, fs, memory_cgroup, terminal};
+use crate::host::{confine, fs, memory_cgroup, terminal, tools};
 use crate::problem::{Context, Problem, Result};
 
 /// The configuration, which the launcher sends as the first line of stdin; a second line lets it
@@ -136,7 +137,7 @@ fn become_sandbox(
     }
     credentials::set_no_new_privs()?;
     #[cfg(target_os = "linux")]
-    {
+    if !operating_system().is_macos() {
         crate::host::confine::landlock_rules::apply_rules(&cell.confinement, opened)?;
         // If there is none, the launcher has already warned, or refused.
         if crate::host::confine::seccomp_filter::is_available() {
@@ -159,12 +160,13 @@ fn wait_for_go(report: &Report) -> Result<()> {
 fn exec_program(cell: &SandboxConfig, _: &Dropped) -> Problem {
     use std::os::unix::process::CommandExt;
     let c = &cell.command;
-    let mut command = std::process::Command::new(if cfg!(target_os = "macos") {
-        seatbelt::PROGRAM.as_ref()
+    let mac = operating_system().is_macos();
+    let mut command = std::process::Command::new(if mac {
+        tools::located(tools::SANDBOX_EXEC)
     } else {
-        c.program.as_path()
+        c.program.clone()
     });
-    if cfg!(target_os = "macos") {
+    if mac {
         // sandbox-exec applies the profile, then executes the rest.
         // With another account, the launcher has found the real paths.
         let real = if cell.account.is_some() {

@@ -227,7 +227,7 @@ impl Launch {
         for s in self.spec.shares.iter().filter(|s| s.modes) {
             preparation::repair_share(&self.spec, s, &self.confinement, &opened, &mut lacking)?;
         }
-        if walls && self.spec.macos {
+        if walls && self.spec.os.is_macos() {
             self.confinement = opened_paths::by_real_path(&self.confinement, &opened)?;
         }
         Ok(Ready {

@@ -241,7 +241,7 @@ fn end_all_of(uid: u32) -> Result<()> {
     // What ps(1) cannot say counts as alive.
     let alive = || {
         SystemRunner
-            .run_program(&["/bin/ps", "-axo", "uid=,state="])
+            .run_program(&[crate::host::tools::PS, "-axo", "uid=,state="])
             .map_or(true, |o| {
                 o.status != 0
                     || o.stdout

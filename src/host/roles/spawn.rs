@@ -79,6 +79,7 @@ pub(crate) fn role_command(role: Role) -> Result<Command> {
     let mut c = Command::new(own);
     c.arg(role.subcommand())
         .env_clear()
+        .envs(crate::host::env::test_switches())
         .current_dir("/")
         .stdin(Stdio::piped());
     Ok(c)
