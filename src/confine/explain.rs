@@ -44,7 +44,7 @@ pub(crate) fn explain_text(
             format!(
                 "the system's; TCP ports to listen on: {}; to reach: {}",
                 list(&p.bind),
-                list(&p.connect)
+                list(&[p.connect.as_slice(), &p.outside].concat())
             ),
         );
     } else {
@@ -56,6 +56,10 @@ pub(crate) fn explain_text(
         line(
             "files",
             "Seatbelt lets it reach what is listed below".into(),
+        );
+        line(
+            "rights",
+            "none can be gained: set-uid programs (sudo, ps, crontab, at) do not start".into(),
         );
     } else {
         line(
@@ -79,15 +83,20 @@ pub(crate) fn explain_text(
             crate::text::format_bytes(spec.memory_reserve)
         ),
         false if spec.os.is_macos() && spec.memory_reserve > 0 => format!(
-            "{} of memory that ComfyUI is asked to leave free free",
+            "{} of memory that ComfyUI is asked to leave free",
             crate::text::format_bytes(spec.memory_reserve)
         ),
         false => "all memory".into(),
     };
+    // The score that the kernel goes by is Linux's (proc_pid_oom_score_adj(5)).
+    let first = match rooms {
+        true => "; killed before others when memory runs out",
+        false => "",
+    };
     line(
         "limits",
         format!(
-            "{} open files, no core dumps; {kept}; killed before others when memory runs out",
+            "{} open files, no core dumps; {kept}{first}",
             spec.open_files
         ),
     );

@@ -194,18 +194,29 @@ const MACOS: &[Place] = &[
     ("/dev/urandom", PathAccess::Read, "random numbers"),
 ];
 
-/// Paths of a Linux system that a build job's programs need, with only the devices that every
-/// program expects.
-pub(crate) fn for_builds() -> impl Iterator<Item = Place> {
-    LINUX
+/// What comfy and git read to resolve names and to know whom to believe.
+const MACOS_RESOLVER: &[Place] = &[
+    ("/private/etc/resolv.conf", PathAccess::Read, NAMES),
+    ("/private/var/run/resolv.conf", PathAccess::Read, NAMES),
+    ("/private/etc/services", PathAccess::Read, NAMES),
+    ("/Library/Keychains", PathAccess::Read, CERTIFICATES),
+    ("/private/var/db/mds", PathAccess::Read, CERTIFICATES),
+];
+
+/// Paths of the system that a build job's programs need, with only the devices that every program
+/// expects.
+pub(crate) fn for_builds(os: OperatingSystem) -> impl Iterator<Item = Place> {
+    system_places(os)
         .iter()
         .filter(|(_, may, _)| *may != PathAccess::Device)
         .copied()
 }
 
 /// The same for a job that resolves names.
-pub(crate) fn for_fetching() -> impl Iterator<Item = Place> {
-    RESOLVER.iter().copied()
+pub(crate) fn for_fetching(os: OperatingSystem) -> impl Iterator<Item = Place> {
+    if os.is_macos() { MACOS_RESOLVER } else { RESOLVER }
+        .iter()
+        .copied()
 }
 
 pub(super) fn system_places(os: OperatingSystem) -> &'static [Place] {
