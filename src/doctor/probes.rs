@@ -35,7 +35,6 @@ pub(crate) struct ProbeContext {
     pub egress: bool,
     /// The port of the running ComfyUI; 0 if it is not running.
     pub port: u16,
-    pub python: PathBuf,
     /// As whom to try; the launcher sets it.
     #[serde(rename = "as")]
     pub by: Option<super::ProbeAs>,
@@ -125,7 +124,6 @@ impl ProbeContext {
         let mut q = ProbeContext {
             manifest: dir.join("comfy.toml"),
             own: d.paths.state_dir().join("temp"),
-            python: d.paths.current_link().join("venv/bin/python"),
             port,
             egress: d.network.egress != EgressPolicy::Deny,
             ..ProbeContext::default()
