@@ -214,9 +214,13 @@ pub(crate) fn for_builds(os: OperatingSystem) -> impl Iterator<Item = Place> {
 
 /// The same for a job that resolves names.
 pub(crate) fn for_fetching(os: OperatingSystem) -> impl Iterator<Item = Place> {
-    if os.is_macos() { MACOS_RESOLVER } else { RESOLVER }
-        .iter()
-        .copied()
+    if os.is_macos() {
+        MACOS_RESOLVER
+    } else {
+        RESOLVER
+    }
+    .iter()
+    .copied()
 }
 
 pub(super) fn system_places(os: OperatingSystem) -> &'static [Place] {

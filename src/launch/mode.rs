@@ -37,7 +37,7 @@ impl LaunchMode {
         match self {
             LaunchMode::Once(argv) => run_once(argv, &mut launch.command),
             LaunchMode::Shell { term, .. } => {
-                open_shell(term, launch.spec.macos, &mut launch.command);
+                open_shell(term, launch.spec.os.is_macos(), &mut launch.command);
                 Ok(())
             }
             LaunchMode::Tried(t) => try_once(t, &mut launch.command),
