@@ -20,6 +20,7 @@
 //! | the story of one apply | [`apply::session::ApplySession`], then [`plan::execute`] |
 //! | what runs as root in an apply | [`apply::root_side`], started through `host::elevate`, runs the same [`apply::session`]; every step is an arm of [`host::executor`] |
 //! | what runs as the build uid | [`host::build::work`], started by [`host::build::process`] |
+//! | which system comfy decides for | [`manifest::platforms::OperatingSystem`], told by [`host::machine::operating_system`] alone; the system's programs by `host::tools` |
 //! | who gives up root, and how | [`host::roles::credentials`], and nobody else |
 //! | the story of one launch | [`launch::supervisor`]; `launch::sandbox_process` becomes ComfyUI |
 //! | who may stop ComfyUI | `launch::processes::RunningLaunch::wait_for_end` decides: it hears the owner and root through [`launch::control`], whoever started the launch through `launch::stdio`, signals, and the gateway's exit |

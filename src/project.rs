@@ -232,7 +232,7 @@ impl ComfyProject {
 
 /// Returns the user's data folder for comfy, the prefix under isolation "none".
 pub(crate) fn data_home(home: &Path) -> PathBuf {
-    let data = if cfg!(target_os = "macos") {
+    let data = if crate::host::machine::operating_system().is_macos() {
         "Library/Application Support/comfy"
     } else {
         ".local/share/comfy"

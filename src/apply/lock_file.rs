@@ -27,7 +27,7 @@ fn root_lock_folder(d: &Desired) -> Option<PathBuf> {
     let root =
         nix::unistd::geteuid().is_root() && d.isolation == crate::manifest::IsolationMode::Account;
     root.then(|| {
-        PathBuf::from(if d.platform.macos {
+        PathBuf::from(if d.platform.os.is_macos() {
             "/private/var/run/comfy"
         } else {
             "/run/comfy"

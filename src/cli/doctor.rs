@@ -57,7 +57,7 @@ pub(crate) fn run(global: &GlobalArgs, args: &DoctorArgs) -> Result<u8> {
     for by in [ProbeAs::Bare, ProbeAs::Confined, ProbeAs::Stranger] {
         said.extend(launcher_tries(&project, &desired, &question, by)?);
     }
-    let verdicts = verdicts_of(&said);
+    let verdicts = verdicts_of(&said, desired.platform.os.is_macos());
     let broken = verdicts.iter().any(|v| v.outcome == ProbeOutcome::Broken);
     if args.json {
         render::print_stdout(&render::plan_json::json_text(

@@ -85,7 +85,7 @@ pub(crate) fn run(global: &GlobalArgs, args: &InitArgs) -> Result<u8> {
 const SCHEMA: &str = "comfy.schema.json";
 
 fn default_shares() -> &'static str {
-    if cfg!(target_os = "macos") {
+    if crate::host::machine::operating_system().is_macos() {
         "/Users/Shared/comfy"
     } else {
         "/srv/comfy"

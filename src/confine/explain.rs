@@ -44,7 +44,7 @@ pub(crate) fn explain_text(
             format!(
                 "the system's; TCP ports to listen on: {}; to reach: {}",
                 list(&p.bind),
-                list(&p.connect)
+                list(&[p.connect.as_slice(), &p.outside].concat())
             ),
         );
     } else {
@@ -52,10 +52,14 @@ pub(crate) fn explain_text(
     }
     line("way out", way_out(&spec.network.egress, inner));
     line("way in", way_in(spec));
-    if spec.macos {
+    if spec.os.is_macos() {
         line(
             "files",
             "Seatbelt lets it reach what is listed below".into(),
+        );
+        line(
+            "rights",
+            "none can be gained: set-uid programs (sudo, ps, crontab, at) do not start".into(),
         );
     } else {
         line(
@@ -78,16 +82,21 @@ pub(crate) fn explain_text(
             "{} of memory kept for the system",
             crate::text::format_bytes(spec.memory_reserve)
         ),
-        false if spec.macos && spec.memory_reserve > 0 => format!(
-            "{} of memory that ComfyUI is asked to leave free free",
+        false if spec.os.is_macos() && spec.memory_reserve > 0 => format!(
+            "{} of memory that ComfyUI is asked to leave free",
             crate::text::format_bytes(spec.memory_reserve)
         ),
         false => "all memory".into(),
     };
+    // The score that the kernel goes by is Linux's (proc_pid_oom_score_adj(5)).
+    let first = match rooms {
+        true => "; killed before others when memory runs out",
+        false => "",
+    };
     line(
         "limits",
         format!(
-            "{} open files, no core dumps; {kept}; killed before others when memory runs out",
+            "{} open files, no core dumps; {kept}{first}",
             spec.open_files
         ),
     );
@@ -159,7 +168,7 @@ fn way_in(spec: &LaunchSpec) -> String {
         ClientPolicy::Primary => format!("uid {}", spec.owner),
         ClientPolicy::Only(list) => format!("uid {} and {}", spec.owner, list.join(", ")),
     };
-    let how = if spec.macos { " by token" } else { "" };
+    let how = if spec.os.is_macos() { " by token" } else { "" };
     format!(
         "{} belongs to the gateway (uid {}), which admits {who}{how}; it rejects pages of other \
             sites",

@@ -77,30 +77,57 @@ pub(crate) struct Confinement {
     pub rules: Vec<PathRule>,
     /// Mounted before the rules apply; only if the launch has a mount namespace.
     pub rooms: Vec<(PathBuf, PrivateMount)>,
-    /// Links of the owner's on the way to a share, which ComfyUI's own links lead through; made
-    /// anew where the launch has rooms, to the paths that were looked at.
+    /// Links that lead to what is allowed: `current`, and those of the owner's on the way to a share,
+    /// which ComfyUI's own links lead through. Made anew where the launch has rooms, to the paths
+    /// that were looked at.
     pub links: Vec<(PathBuf, PathBuf)>,
     /// The folder behind [`PrivateMount::Temp`].
     pub temp: PathBuf,
     /// TCP ports that may be bound and reached where there is no network namespace; none: all.
     pub ports: Option<AllowedPorts>,
+    /// Whether every address may be reached, if through the gateway alone.
+    #[serde(default)]
+    pub open_egress: bool,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct AllowedPorts {
     pub bind: Vec<u16>,
+    /// Whether `bind` holds for every address of this machine, or for loopback alone (Seatbelt;
+    /// Landlock knows no addresses).
+    #[serde(default)]
+    pub everywhere: bool,
+    /// Ports on loopback.
     pub connect: Vec<u16>,
+    /// Ports of every host.
+    #[serde(default)]
+    pub outside: Vec<u16>,
     /// Leave UDP alone: names are resolved with it.
     pub udp: bool,
 }
+
+/// The ports of a gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct GatewayPorts {
+    /// ComfyUI's port as clients see it, which root has bound; without one there are no clients.
+    pub listen: Option<u16>,
+    /// Where ComfyUI listens.
+    pub comfyui: u16,
+    /// Where the egress proxy listens.
+    pub proxy: u16,
+}
+
+/// What resolving a name needs.
+const DNS: u16 = 53;
 
 /// Ports in a network that is everybody's: its own one, the proxy, and under isolation "none",
 /// where there is none, those of the list, whatever the host.
 fn shared_network_ports(spec: &LaunchSpec, inner: InnerPorts) -> Option<AllowedPorts> {
     let mut ports = AllowedPorts {
         bind: vec![inner.comfyui],
+        everywhere: !spec.behind_gateway() && spec.allow_remote,
         connect: vec![inner.comfyui],
-        udp: false,
+        ..AllowedPorts::default()
     };
     match (inner.proxy, &spec.network.egress) {
         (Some(proxy), _) => ports.connect.push(proxy),
@@ -108,22 +135,22 @@ fn shared_network_ports(spec: &LaunchSpec, inner: InnerPorts) -> Option<AllowedP
         (None, EgressPolicy::Allow) => return None,
         (None, EgressPolicy::Only(_)) => {
             ports.udp = true;
-            ports.connect.push(53);
-            ports.connect.extend(spec.network.egress.allowed_ports());
+            ports.outside.push(DNS);
+            ports.outside.extend(spec.network.egress.allowed_ports());
         }
     }
     Some(ports)
 }
 
-/// Builds the gateway's confinement: no files, except those that resolve names if egress is
-/// allowed.
+/// Builds the gateway's confinement for Landlock: no files, except those that resolve names if egress
+/// is allowed.
 #[cfg_attr(
     not(target_os = "linux"),
-    expect(dead_code, reason = "only Linux confines the gateway")
+    expect(dead_code, reason = "macOS has a profile of its own for the gateway")
 )]
-pub(crate) fn gateway_confinement(egress: &EgressPolicy, comfyui: u16, proxy: u16) -> Confinement {
+pub(crate) fn gateway_confinement(egress: &EgressPolicy, own: &GatewayPorts) -> Confinement {
     let mut c = Confinement::default();
-    let mut connect = vec![comfyui];
+    let mut outside = Vec::new();
     if *egress != EgressPolicy::Deny {
         let rules = places::RESOLVER.iter().map(|(path, may, why)| PathRule {
             path: PathBuf::from(path),
@@ -132,13 +159,15 @@ pub(crate) fn gateway_confinement(egress: &EgressPolicy, comfyui: u16, proxy: u1
             why: (*why).into(),
         });
         c.rules.extend(rules);
-        connect.push(53);
-        connect.extend(egress.allowed_ports());
+        outside.push(DNS);
+        outside.extend(egress.allowed_ports());
     }
     c.ports = (*egress != EgressPolicy::Allow).then_some(AllowedPorts {
-        bind: vec![proxy],
-        connect,
+        bind: vec![own.proxy],
+        connect: vec![own.comfyui],
+        outside,
         udp: true,
+        ..AllowedPorts::default()
     });
     c
 }
@@ -180,7 +209,7 @@ impl Confinement {
                 why: why.into(),
             })
         };
-        for (path, may, why) in places::system_places(spec.macos) {
+        for (path, may, why) in places::system_places(spec.os) {
             add(PathBuf::from(path), PathOwner::System, *may, why);
         }
         let paths = &spec.paths;
@@ -250,7 +279,7 @@ impl Confinement {
             add(path.clone(), PathOwner::Room, may, why);
         }
         if rooms.is_empty() {
-            for (path, may, why) in places::without_rooms(spec.macos) {
+            for (path, may, why) in places::without_rooms(spec.os) {
                 add(PathBuf::from(path), PathOwner::System, *may, why);
             }
         }
@@ -261,12 +290,20 @@ impl Confinement {
         } else {
             None
         };
+        // Scripts of packages name their interpreter by it.
+        let current = (paths.current_link(), paths.generation_dir(id));
         Confinement {
             rules,
             rooms,
-            links: spec.links.clone(),
+            links: spec.links.iter().cloned().chain([current]).collect(),
             temp: paths.state_of("temp"),
             ports,
+            open_egress: spec.network.egress == EgressPolicy::Allow,
         }
+    }
+
+    /// Whether the launch itself resolves names and reaches other machines.
+    fn resolves_names(&self) -> bool {
+        self.ports.as_ref().is_none_or(|p| !p.outside.is_empty())
     }
 }

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{PathAccess, PrivateMount};
+use crate::manifest::platforms::OperatingSystem;
 
 pub(crate) type Place = (&'static str, PathAccess, &'static str);
 
@@ -193,26 +194,41 @@ const MACOS: &[Place] = &[
     ("/dev/urandom", PathAccess::Read, "random numbers"),
 ];
 
-/// Paths of a Linux system that a build job's programs need, with only the devices that every
-/// program expects.
-pub(crate) fn for_builds() -> impl Iterator<Item = Place> {
-    LINUX
+/// What comfy and git read to resolve names and to know whom to believe.
+const MACOS_RESOLVER: &[Place] = &[
+    ("/private/etc/resolv.conf", PathAccess::Read, NAMES),
+    ("/private/var/run/resolv.conf", PathAccess::Read, NAMES),
+    ("/private/etc/services", PathAccess::Read, NAMES),
+    ("/Library/Keychains", PathAccess::Read, CERTIFICATES),
+    ("/private/var/db/mds", PathAccess::Read, CERTIFICATES),
+];
+
+/// Paths of the system that a build job's programs need, with only the devices that every program
+/// expects.
+pub(crate) fn for_builds(os: OperatingSystem) -> impl Iterator<Item = Place> {
+    system_places(os)
         .iter()
         .filter(|(_, may, _)| *may != PathAccess::Device)
         .copied()
 }
 
 /// The same for a job that resolves names.
-pub(crate) fn for_fetching() -> impl Iterator<Item = Place> {
-    RESOLVER.iter().copied()
+pub(crate) fn for_fetching(os: OperatingSystem) -> impl Iterator<Item = Place> {
+    if os.is_macos() {
+        MACOS_RESOLVER
+    } else {
+        RESOLVER
+    }
+    .iter()
+    .copied()
 }
 
-pub(super) fn system_places(macos: bool) -> &'static [Place] {
-    if macos { MACOS } else { LINUX }
+pub(super) fn system_places(os: OperatingSystem) -> &'static [Place] {
+    if os.is_macos() { MACOS } else { LINUX }
 }
 
-pub(super) fn without_rooms(macos: bool) -> &'static [Place] {
-    if macos { &[] } else { LINUX_SHARED }
+pub(super) fn without_rooms(os: OperatingSystem) -> &'static [Place] {
+    if os.is_macos() { &[] } else { LINUX_SHARED }
 }
 
 /// The private mounts of a launch. `/run` is not among them: it does not exist, nor any socket in

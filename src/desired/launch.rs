@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::{GenerationSpec, InstancePaths};
 use crate::desired::share_spec::ShareSpec;
 use crate::manifest::NetworkSettings;
+use crate::manifest::platforms::OperatingSystem;
 use crate::problem::{Problem, Result};
 use crate::text::{did_you_mean, escape_text};
 
@@ -16,7 +17,8 @@ pub(crate) struct LaunchSpec {
     pub paths: InstancePaths,
     /// False under isolation "none": the launch does not change its user.
     pub account: bool,
-    pub macos: bool,
+    #[serde(rename = "macos")]
+    pub os: OperatingSystem,
     pub owner: u32,
     pub user: String,
     pub uid: u32,
@@ -213,7 +215,7 @@ impl LaunchSpec {
         command.args = ["-s", "main.py"].map(String::from).into();
         // The graphics card shares this memory; ComfyUI counts in gigabytes (comfy/cli_args.py). A
         // later flag of the user wins.
-        if self.macos && self.memory_reserve > 0 && known.contains("--reserve-vram") {
+        if self.os.is_macos() && self.memory_reserve > 0 && known.contains("--reserve-vram") {
             command.args.extend([
                 "--reserve-vram".to_string(),
                 format!("{:.2}", self.memory_reserve as f64 / f64::from(1 << 30)),
@@ -307,7 +309,7 @@ impl LaunchSpec {
         pass("--database-url", Some("sqlite:///:memory:".into()));
         pass("--quick-test-for-ci", None);
         // A machine without a graphics card is not a fault of the code.
-        if !self.macos && !card && !chosen {
+        if !self.os.is_macos() && !card && !chosen {
             pass("--cpu", None);
         }
         command.lacking.clear();
@@ -374,7 +376,12 @@ impl LaunchSpec {
         );
         set(
             "LANG",
-            if self.macos { "en_US.UTF-8" } else { "C.UTF-8" }.into(),
+            if self.os.is_macos() {
+                "en_US.UTF-8"
+            } else {
+                "C.UTF-8"
+            }
+            .into(),
         );
         set("TMPDIR", path(state.join("temp")));
         set("VIRTUAL_ENV", path(top.join("venv")));
@@ -398,7 +405,7 @@ impl LaunchSpec {
         for (name, folder) in DATA_CACHES {
             set(name, path(downloads.join(folder)));
         }
-        if self.macos {
+        if self.os.is_macos() {
             // PyTorch's own switch for operations that Metal lacks (pytorch.org, "MPS environment
             // variables").
             set("PYTORCH_ENABLE_MPS_FALLBACK", "1".into());

@@ -24,6 +24,7 @@ use super::manifest::{
 };
 use super::problem::{Problem, Result};
 use crate::desired::text_digest::TextDigest;
+use crate::manifest::platforms::OperatingSystem;
 use crate::manifest::source::TomlSource;
 
 pub use crate::desired::generation::GenerationSpec;
@@ -45,7 +46,8 @@ pub(crate) struct PrimaryUser {
 /// What differs between platforms and does not come from comfy.toml.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct HostPlatform {
-    pub macos: bool,
+    #[serde(rename = "macos")]
+    pub os: OperatingSystem,
     /// As Python's `platform.machine()` says it: `arm64`, `x86_64`.
     pub machine: String,
 }
@@ -53,7 +55,7 @@ pub(crate) struct HostPlatform {
 impl HostPlatform {
     /// The folder that contains people's homes.
     pub(crate) fn homes(&self) -> &'static Path {
-        Path::new(if self.macos { "/Users" } else { "/home" })
+        Path::new(self.os.homes())
     }
 }
 
@@ -184,7 +186,7 @@ impl Desired {
             python,
             accelerator: m.host.accelerator.clone(),
             models: models(m, lock),
-            not_enforced: not_enforced::not_enforced(m, cx.platform.macos),
+            not_enforced: not_enforced::not_enforced(m, cx.platform.os),
             manifest_digest: TextDigest::from_text(&m.source.text),
             lock_digest: TextDigest::from_text(lock_text),
             comfyui: m.comfyui.clone(),
@@ -295,7 +297,7 @@ fn instance_paths(m: &Manifest, cx: &MachineContext) -> InstancePaths {
     let records = if none {
         base.join("records")
     } else {
-        InstancePaths::records_of(&m.host.sandbox_user, cx.platform.macos)
+        InstancePaths::records_of(&m.host.sandbox_user, cx.platform.os)
     };
     let homes = cx.platform.homes();
     InstancePaths {

@@ -1,13 +1,14 @@
 //! Settings of comfy.toml that this version does not enforce.
 
+use crate::manifest::platforms::OperatingSystem;
 use crate::manifest::{
     ClientPolicy, EgressPolicy, IsolationMode, Manifest, ReviewPolicy, ScanPolicy,
 };
 
 /// Lists the settings of comfy.toml, defaults included, that this version does not enforce on this
 /// platform.
-pub(super) fn not_enforced(m: &Manifest, macos: bool) -> Vec<String> {
-    let mut out = Vec::new();
+pub(super) fn not_enforced(m: &Manifest, os: OperatingSystem) -> Vec<String> {
+    let (mut out, macos) = (Vec::new(), os.is_macos());
     let none = m.host.isolation == IsolationMode::None;
     let egress = match &m.network.egress {
         EgressPolicy::Allow => None,

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::ids::Part;
+use crate::manifest::platforms::OperatingSystem;
 
 /// Where everything of one instance lies.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -161,8 +162,8 @@ impl InstancePaths {
         self.records.join("fence")
     }
     /// The folder of records if there are two accounts.
-    pub(crate) fn records_of(sandbox: &str, macos: bool) -> PathBuf {
-        Path::new(if macos {
+    pub(crate) fn records_of(sandbox: &str, os: OperatingSystem) -> PathBuf {
+        Path::new(if os.is_macos() {
             "/Library/Application Support/comfy"
         } else {
             "/var/lib/comfy"

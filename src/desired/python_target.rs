@@ -20,13 +20,13 @@ impl Desired {
     /// never taken instead.
     pub(crate) fn python_target(&self) -> Result<PythonTarget> {
         let served = list_words(self.python.platforms.iter().map(|p| p.word()));
-        let system = if self.platform.macos {
+        let system = if self.platform.os.is_macos() {
             "macos"
         } else {
             "linux"
         };
         let machine = format!("{system}-{}", self.platform.machine);
-        let Some(platform) = LockPlatform::of_machine(self.platform.macos, &self.platform.machine)
+        let Some(platform) = LockPlatform::of_machine(self.platform.os, &self.platform.machine)
         else {
             return Err(Problem::new(format!(
                 "this machine is {machine}, and comfy installs packages on {} only",
@@ -89,6 +89,7 @@ impl Desired {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test")]
 mod tests {
+    use crate::manifest::platforms::OperatingSystem;
     use crate::testing::{Locked, desired};
 
     #[test]
@@ -111,7 +112,7 @@ mod tests {
             (false, "aarch64", None),
         ] {
             let mut d = desired(toml, &Locked::default());
-            d.platform.macos = macos;
+            d.platform.os = OperatingSystem::from(macos);
             d.platform.machine = machine.into();
             d.accelerator = accelerator.and_then(crate::manifest::Accelerator::parse);
             let is = d.python_target().map_or_else(

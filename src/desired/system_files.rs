@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{Desired, InstancePaths};
+use crate::manifest::platforms::OperatingSystem;
 
 /// A copy of comfy's own program, or its original.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -50,10 +51,10 @@ pub(crate) struct SystemFile {
 
 impl FileKind {
     /// Returns its path for this instance.
-    pub(crate) fn path_for(self, sandbox: &str, macos: bool) -> PathBuf {
+    pub(crate) fn path_for(self, sandbox: &str, os: OperatingSystem) -> PathBuf {
         match self {
             // /etc is a link on macOS, and sudo ignores a name with a dot.
-            FileKind::Sudoers => PathBuf::from(if macos {
+            FileKind::Sudoers => PathBuf::from(if os.is_macos() {
                 "/private/etc/sudoers.d"
             } else {
                 "/etc/sudoers.d"
@@ -106,14 +107,14 @@ pub(crate) fn sudoers_file(d: &Desired) -> SystemFile {
     );
     SystemFile {
         kind: FileKind::Sudoers,
-        path: FileKind::Sudoers.path_for(&d.sandbox, d.platform.macos),
+        path: FileKind::Sudoers.path_for(&d.sandbox, d.platform.os),
         text,
     }
 }
 
 /// Renders the unit that starts it at boot.
 pub(crate) fn boot_file(d: &Desired) -> SystemFile {
-    let kind = if d.platform.macos {
+    let kind = if d.platform.os.is_macos() {
         FileKind::Daemon
     } else {
         FileKind::Unit
@@ -122,8 +123,8 @@ pub(crate) fn boot_file(d: &Desired) -> SystemFile {
     argv.push("--boot".into());
     SystemFile {
         kind,
-        path: kind.path_for(&d.sandbox, d.platform.macos),
-        text: if d.platform.macos {
+        path: kind.path_for(&d.sandbox, d.platform.os),
+        text: if d.platform.os.is_macos() {
             launch_daemon(d, argv)
         } else {
             systemd_unit(d, &argv)

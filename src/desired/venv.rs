@@ -239,6 +239,7 @@ fn wanted_packages(packages: &[LockedPackage], enabled: impl Fn(&str) -> bool) -
 mod tests {
     use super::*;
     use crate::lock::python::LockedWheel;
+    use crate::manifest::platforms::OperatingSystem;
 
     #[test]
     fn each_platform_installs_its_own_packages() {
@@ -286,7 +287,8 @@ mod tests {
                 &python,
                 interpreter,
                 &PythonTarget {
-                    platform: LockPlatform::of_machine(macos, machine).unwrap(),
+                    platform: LockPlatform::of_machine(OperatingSystem::from(macos), machine)
+                        .unwrap(),
                     variant: "default".into(),
                 },
                 Path::new("/home/a"),

@@ -191,6 +191,35 @@ pub(crate) const PROBES: &[Probe] = &[
     ),
 ];
 
+/// What is said of a probe on macOS, where it is not the same.
+const MACOS_PROBES: &[Probe] = &[
+    probe(
+        "processes.trace",
+        "take over one of your processes",
+        "find out why the accounts are not separate: `id` of both of them",
+    ),
+    probe(
+        "root.groups",
+        "use a group that is as good as root",
+        "remove the sandbox user from that group: sudo dseditgroup -o edit -d USER -t user GROUP",
+    ),
+    probe(
+        "persist.cron",
+        "leave a job for cron",
+        "add the sandbox user to /private/var/at/cron.deny",
+    ),
+    probe(
+        "persist.at",
+        "leave a job for at",
+        "add the sandbox user to /private/var/at/at.deny",
+    ),
+    probe(
+        "persist.services",
+        "leave a service with systemd",
+        "macOS has no systemd: this is a bug in comfy",
+    ),
+];
+
 /// The verdict of one probe.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub(crate) struct ProbeVerdict {
@@ -212,7 +241,7 @@ pub(crate) struct ProbeResult {
 }
 
 /// Returns the verdicts: a single successful attempt breaks a probe.
-pub(crate) fn verdicts_of(said: &[ProbeResult]) -> Vec<ProbeVerdict> {
+pub(crate) fn verdicts_of(said: &[ProbeResult], macos: bool) -> Vec<ProbeVerdict> {
     let mut by_id: BTreeMap<&str, Vec<&ProbeResult>> = BTreeMap::new();
     for s in said {
         by_id.entry(s.id.as_str()).or_default().push(s);
@@ -255,7 +284,11 @@ pub(crate) fn verdicts_of(said: &[ProbeResult]) -> Vec<ProbeVerdict> {
             mend: (outcome == ProbeOutcome::Broken).then_some(p.mend),
         }
     };
-    PROBES.iter().map(one).collect()
+    let here = |p: &'static Probe| {
+        let other = MACOS_PROBES.iter().find(|m| macos && m.id == p.id);
+        one(other.unwrap_or(p))
+    };
+    PROBES.iter().map(here).collect()
 }
 
 /// Parses a line of probe.py.
@@ -300,7 +333,7 @@ mod tests {
             .iter()
             .filter_map(|(by, l)| parse_result(*by, l))
             .collect();
-        let all = verdicts_of(&said);
+        let all = verdicts_of(&said, false);
         let told: Vec<String> = all
             .iter()
             .filter(|v| ["read.keys", "read.homes", "read.mail", "root.sudo"].contains(&v.id))
@@ -320,5 +353,34 @@ mod tests {
         Broken read.homes [with the account alone: /home/bob] run `chmod o-rx` on that home
         Untried root.sudo [there was no answer]
         ");
+    }
+
+    #[test]
+    fn what_mends_a_probe_is_what_the_system_has() {
+        let broken = |p: &Probe| ProbeResult {
+            by: ProbeAs::Bare,
+            id: p.id.into(),
+            outcome: ProbeOutcome::Broken,
+            detail: String::new(),
+        };
+        let said: Vec<ProbeResult> = PROBES.iter().map(broken).collect();
+        let mends = |macos| -> Vec<String> {
+            let all = verdicts_of(&said, macos);
+            all.iter()
+                .map(|v| format!("{}: {}", v.id, v.mend.unwrap_or("")))
+                .collect()
+        };
+        let (linux, macos) = (mends(false), mends(true));
+        let differ = macos.iter().filter(|m| !linux.contains(m)).cloned();
+        insta::assert_snapshot!(differ.collect::<Vec<_>>().join("\n"), @"
+        processes.trace: find out why the accounts are not separate: `id` of both of them
+        root.groups: remove the sandbox user from that group: sudo dseditgroup -o edit -d USER -t user GROUP
+        persist.cron: add the sandbox user to /private/var/at/cron.deny
+        persist.at: add the sandbox user to /private/var/at/at.deny
+        persist.services: macOS has no systemd: this is a bug in comfy
+        ");
+        for word in ["yama", "gpasswd", "/etc/cron", "/etc/at", "loginctl"] {
+            assert!(!macos.join("\n").contains(word), "{word}");
+        }
     }
 }

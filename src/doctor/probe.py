@@ -93,7 +93,7 @@ def processes():
         if what == "environment":
             out = subprocess.run(["/bin/ps", "-Eww", "-p", str(pid)], capture_output=True, text=True, timeout=10).stdout
             return q["mark"] in out
-        raise PermissionError
+        task_port(pid)
     attempt("processes.look", ["environment", "memory"], look)
     attempt("processes.signal", [pid], lambda p: os.kill(p, 0))
 
@@ -107,11 +107,32 @@ def processes():
     attempt("processes.trace", [pid], trace)
 
 
+def task_port(pid):
+    """A process's memory, as macOS gives it (task_for_pid)."""
+    import ctypes
+    libc = ctypes.CDLL(None)
+    task = ctypes.c_uint(0)
+    own = ctypes.c_uint.in_dll(libc, "mach_task_self_").value
+    if libc.task_for_pid(own, pid, ctypes.byref(task)) != 0:
+        raise PermissionError
+
+
+def in_group(name):
+    """macOS asks its directory, whatever getgroups(2) says."""
+    import pwd
+    argv = ["/usr/sbin/dseditgroup", "-o", "checkmember", "-m", pwd.getpwuid(os.getuid()).pw_name, name]
+    try:
+        out = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=10).stdout
+    except OSError:
+        return False
+    return out.startswith("yes ")
+
+
 def root():
     sudo = [p for p in ("/usr/bin/sudo", "/usr/local/bin/sudo") if os.path.exists(p)]
     attempt("root.sudo", sudo, lambda p: program(p, "-n", "true"))
     groups = [g for g in os.getgroups() if g in q["powerful"].values()]
-    names = [n for n, g in q["powerful"].items() if g in groups]
+    names = [n for n, g in q["powerful"].items() if g in groups or (mac and in_group(n))]
     tell("root.groups", "broken" if names else "held", ", ".join(names))
     docker = [p for p in ("/var/run/docker.sock", "/run/docker.sock", "/run/podman/podman.sock", "/run/containerd/containerd.sock") if p in q["sockets"]]
 
@@ -221,8 +242,16 @@ def metal():
         return tell("gpu.metal", "untried", "only macOS has Metal")
     # Here, and only here, a package is loaded: confined, and as the sandbox user.
     code = "import torch; x = torch.ones(4, 4, device='mps'); print((x @ x).sum().item())"
-    r = subprocess.run([q["python"], "-s", "-c", code], capture_output=True, text=True, timeout=120)
-    tell("gpu.metal", "held" if r.stdout.strip() == "64.0" else "broken", (r.stderr.strip().splitlines() or [""])[-1][:200])
+    r = subprocess.run([sys.executable, "-s", "-c", code], capture_output=True, text=True, timeout=120)
+    if r.stdout.strip() == "64.0":
+        return tell("gpu.metal", "held")
+    why = (r.stderr.strip().splitlines() or [f"exit code {r.returncode}"])[-1][:200]
+    try:
+        # _CS_DARWIN_USER_CACHE_DIR: without it PyTorch says that macOS is too old.
+        os.confstr(65538)
+    except OSError:
+        why += "; macOS names no folder for this account's caches"
+    tell("gpu.metal", "broken", why)
 
 
 if q["as"] == "stranger":

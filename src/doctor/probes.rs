@@ -35,7 +35,6 @@ pub(crate) struct ProbeContext {
     pub egress: bool,
     /// The port of the running ComfyUI; 0 if it is not running.
     pub port: u16,
-    pub python: PathBuf,
     /// As whom to try; the launcher sets it.
     #[serde(rename = "as")]
     pub by: Option<super::ProbeAs>,
@@ -125,7 +124,6 @@ impl ProbeContext {
         let mut q = ProbeContext {
             manifest: dir.join("comfy.toml"),
             own: d.paths.state_dir().join("temp"),
-            python: d.paths.current_link().join("venv/bin/python"),
             port,
             egress: d.network.egress != EgressPolicy::Deny,
             ..ProbeContext::default()
@@ -242,7 +240,7 @@ fn comfys_own(d: &Desired, dir: &Path) -> [(String, Vec<PathBuf>); 4] {
 
 /// Returns homes that are neither the owner's nor the sandbox user's.
 fn other_homes(d: &Desired) -> Vec<PathBuf> {
-    let root = Path::new(if d.platform.macos { "/Users" } else { "/home" });
+    let root = d.platform.homes();
     let own = [
         Some(d.owner.home.clone()),
         d.paths.home.clone(),
@@ -255,7 +253,7 @@ fn other_homes(d: &Desired) -> Vec<PathBuf> {
         .map(|e| e.path())
         .filter(|p| p.is_dir() && !own.contains(&Some(p.clone())))
         .collect();
-    all.push(PathBuf::from(if d.platform.macos {
+    all.push(PathBuf::from(if d.platform.os.is_macos() {
         "/var/root"
     } else {
         "/root"

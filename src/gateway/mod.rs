@@ -37,6 +37,8 @@ pub(crate) struct GatewayConfig {
     pub proxy: SocketAddr,
     pub egress: EgressPolicy,
     pub secret: tokens::LaunchSecret,
+    /// Whether it does not serve where the system does not confine it.
+    pub require_confinement: bool,
     /// A pipe for errors; closed without a message, it means that the gateway listens.
     pub report: RawFd,
     /// The process that started it; the gateway exits with that process.

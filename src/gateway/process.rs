@@ -21,6 +21,7 @@ use super::egress::{self, EgressProxy, OutboundDialer};
 use super::header_limit::HeaderLimitReader;
 use super::relay::{ClientConnection, GatewayRelay};
 use super::tokens::SessionStore;
+use crate::confine::GatewayPorts;
 use crate::host::fs;
 use crate::host::peer::{self, PeerLookup};
 use crate::host::roles::credentials::{self, Dropped};
@@ -128,15 +129,16 @@ fn run_gateway(
 /// Enters the launch's network, takes on a uid that no account has, and gives up the file system.
 /// The thread that stays outside has no more rights; the proxy's listener is inside.
 fn drop_privileges(config: &GatewayConfig) -> Result<(Outer, Dropped)> {
-    // Each thread has its own confinement, so this comes before the second thread.
+    // On Linux each thread has its own confinement, so this comes before the second thread.
     credentials::set_no_new_privs()?;
+    let ports = GatewayPorts {
+        listen: config.listener.map(|_| config.rules.port),
+        comfyui: config.inner.port(),
+        proxy: config.proxy.port(),
+    };
     #[cfg(target_os = "linux")]
     crate::host::confine::landlock_rules::apply_rules(
-        &crate::confine::gateway_confinement(
-            &config.egress,
-            config.inner.port(),
-            config.proxy.port(),
-        ),
+        &crate::confine::gateway_confinement(&config.egress, &ports),
         &std::collections::BTreeMap::new(),
     )?;
     let dialer = (config.egress != EgressPolicy::Deny)
@@ -157,6 +159,13 @@ fn drop_privileges(config: &GatewayConfig) -> Result<(Outer, Dropped)> {
     credentials::set_not_dumpable();
     // A change of identity would undo it.
     serve::die_with_parent(config.launcher)?;
+    #[cfg(not(target_os = "linux"))]
+    if let Some(p) = crate::host::confine::sandbox_init::apply_if_possible(
+        &crate::confine::seatbelt::SeatbeltProfile::for_gateway(&config.egress, &ports),
+        config.require_confinement,
+    )? {
+        crate::render::print_warning(&format!("the gateway is not confined: {}", p.message));
+    }
     Ok((Outer { dialer, proxy }, dropped))
 }
 

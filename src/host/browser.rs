@@ -3,7 +3,8 @@
 use std::process::{Command, Stdio};
 
 use super::env;
-use super::process::first_existing;
+use super::machine::operating_system;
+use super::tools::{self, first_existing};
 use crate::problem::{Context, Result};
 
 /// Hands an address to it; false where this session has none.
@@ -15,17 +16,14 @@ use crate::problem::{Context, Result};
     reason = "as the owner, in the owner's own session"
 )]
 pub(crate) fn open_url(url: &str) -> Result<bool> {
-    let mac = std::env::consts::OS == "macos";
+    let mac = operating_system().is_macos();
     let session = mac || env::var("DISPLAY").is_some() || env::var("WAYLAND_DISPLAY").is_some();
-    let Some(program) = first_existing(if mac {
-        &["/usr/bin/open"]
-    } else {
-        &["/usr/bin/xdg-open"]
-    })
-    .filter(|_| session) else {
+    let Some(program) =
+        first_existing(if mac { &[tools::OPEN] } else { tools::XDG_OPEN }).filter(|_| session)
+    else {
         return Ok(false);
     };
-    let status = Command::new(program)
+    let status = Command::new(tools::located(program))
         .arg(url)
         .stdin(Stdio::null())
         .stdout(Stdio::null())

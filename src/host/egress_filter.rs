@@ -7,14 +7,15 @@
 
 use std::path::Path;
 
-use super::process::{ProgramRunner, first_existing};
+use super::process::ProgramRunner;
+use super::tools;
 use crate::host::fs::edit;
 use crate::plan::observed::EgressFilter;
 use crate::problem::{Context, Problem, Result};
 
 /// The paths where distributions install it.
 fn nft_path() -> Option<&'static str> {
-    first_existing(&["/usr/sbin/nft", "/sbin/nft", "/usr/bin/nft"])
+    tools::first_existing(tools::NFT)
 }
 
 fn table_name(uid: u32) -> String {

@@ -4,8 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::process::first_existing;
 use super::roles::Role;
+use super::tools;
 use crate::desired::InstancePaths;
 use crate::desired::system_files::ComfyProgram;
 use crate::host::roles::spawn::{RoleProcess, SYSTEM_PATH, own_program};
@@ -86,23 +86,14 @@ fn start_program(own: &Path, arguments: &[&str], isolated: bool) -> Result<RoleP
                 c.env(name, v);
             }
         }
-        if cfg!(feature = "faults")
-            && let Some(v) = super::env::var("COMFY_FAULT")
-        {
-            c.env("COMFY_FAULT", v);
-        }
+        c.envs(super::env::test_switches());
         c
     } else {
-        let sudo = first_existing(&[
-            "/usr/bin/sudo",
-            "/usr/local/bin/sudo",
-            "/opt/homebrew/bin/sudo",
-        ])
-        .ok_or_else(|| {
+        let sudo = tools::first_existing(tools::SUDO).ok_or_else(|| {
             Problem::new("this needs root, but sudo is not installed")
                 .with_hint("run the same command as root")
         })?;
-        let mut c = Command::new(sudo);
+        let mut c = Command::new(tools::located(sudo));
         c.arg("--").arg(own);
         c
     };

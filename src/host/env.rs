@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::git::NetEnv;
 use super::models::{ModelHubs, SecretText};
+use crate::host::machine::operating_system;
 use crate::host::models::object_storage::StorageCredentials;
 use crate::host::net::mirrors::MirrorRules;
 use crate::manifest::hub_pages;
@@ -42,6 +43,27 @@ const NET_VARS: &[&str] = &[
 )]
 pub(crate) fn var(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|v| !v.is_empty())
+}
+
+/// The variables that only a build for tests (feature `faults`) listens to: where to end, which
+/// system to be, and where its tools are.
+const TEST_SWITCHES: [&str; 3] = ["COMFY_FAULT", "COMFY_PLATFORM", "COMFY_TOOLS"];
+
+/// A variable for tests, which a release never sees.
+pub(crate) fn test_switch(name: &str) -> Option<String> {
+    debug_assert!(TEST_SWITCHES.contains(&name));
+    if cfg!(feature = "faults") {
+        var(name)
+    } else {
+        None
+    }
+}
+
+/// Those that are set, for a process of comfy's own that starts with a cleared environment.
+pub(crate) fn test_switches() -> impl Iterator<Item = (&'static str, String)> {
+    TEST_SWITCHES
+        .into_iter()
+        .filter_map(|name| Some((name, test_switch(name)?)))
 }
 
 /// The same without the white space around it, which comes along when a key is pasted or read from a
@@ -168,7 +190,7 @@ pub(crate) fn home_dir() -> Option<PathBuf> {
 fn base_dir(variable: &str, linux: &str, mac: &str) -> Option<PathBuf> {
     let own = var(variable).map(PathBuf::from).filter(|p| p.is_absolute());
     own.or_else(|| {
-        Some(home_dir()?.join(if std::env::consts::OS == "macos" {
+        Some(home_dir()?.join(if operating_system().is_macos() {
             mac
         } else {
             linux
@@ -211,7 +233,7 @@ pub(crate) fn which_in(path: &str, name: &str) -> Option<PathBuf> {
 /// in the usual folders. macOS's /usr/bin/git is a stub that opens a window where the developer
 /// tools are missing, so the tools are asked for first.
 pub(crate) fn git_program(fixed_path: bool) -> Option<PathBuf> {
-    let mac = std::env::consts::OS == "macos";
+    let mac = operating_system().is_macos();
     let tools = [
         "/Library/Developer/CommandLineTools/usr/bin/git",
         "/Applications/Xcode.app/Contents/Developer/usr/bin/git",

@@ -27,6 +27,7 @@ pub(crate) mod shares;
 pub(crate) mod signals;
 pub(crate) mod system_files;
 pub mod terminal;
+pub(crate) mod tools;
 pub(crate) mod user_data;
 pub(crate) mod uv;
 

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use super::tools;
+
 /// What a program said.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct ProgramOutput {
@@ -32,7 +34,7 @@ impl ProgramRunner for SystemRunner {
         let (program, args) = argv
             .split_first()
             .ok_or_else(|| std::io::Error::other("no program"))?;
-        let out = Command::new(program)
+        let out = Command::new(tools::located(program))
             .args(args)
             .env_clear()
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
@@ -50,11 +52,6 @@ impl ProgramRunner for SystemRunner {
             stderr: String::from_utf8_lossy(&out.stderr).into_owned(),
         })
     }
-}
-
-/// The first of these that exists: distributions disagree about /usr/sbin.
-pub(crate) fn first_existing<'a>(candidates: &[&'a str]) -> Option<&'a str> {
-    candidates.iter().find(|p| Path::new(p).exists()).copied()
 }
 
 /// Processes of `uid`. `None`: the system does not tell, or hides those of others (proc(5),
@@ -81,7 +78,7 @@ pub(crate) fn count_of(uid: u32) -> Option<usize> {
         );
     }
     let out = SystemRunner
-        .run_program(&["/bin/ps", "-axo", "uid="])
+        .run_program(&[tools::PS, "-axo", "uid="])
         .ok()
         .filter(|o| o.status == 0)?;
     Some(
@@ -111,7 +108,7 @@ pub(crate) fn memory_of(uid: u32) -> Option<u64> {
         );
     }
     let out = SystemRunner
-        .run_program(&["/bin/ps", "-axo", "uid=,rss="])
+        .run_program(&[tools::PS, "-axo", "uid=,rss="])
         .ok()
         .filter(|o| o.status == 0)?;
     let own = |l: &&str| l.split_whitespace().next() == Some(uid.to_string().as_str());

@@ -6,13 +6,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::host::fs::edit;
+use crate::host::machine::operating_system;
 use crate::problem::{Context, Result};
 
 /// By instance: the process that applies it, and its numbers.
 type Table = BTreeMap<String, (i32, Vec<u32>)>;
 
 fn table_path() -> PathBuf {
-    Path::new(if std::env::consts::OS == "macos" {
+    Path::new(if operating_system().is_macos() {
         "/private/var/run"
     } else {
         "/run"

@@ -4,7 +4,8 @@
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::process::{ProgramRunner, first_existing};
+use super::process::ProgramRunner;
+use super::tools::{self, first_existing};
 use crate::desired::InstancePaths;
 use crate::desired::system_files::{FileKind, SystemFile};
 use crate::host::fs::edit;
@@ -49,11 +50,10 @@ pub(crate) fn write_file(
 ) -> Result<()> {
     let doing = || format!("write {}", file.path.display());
     if file.kind == FileKind::Sudoers {
-        let visudo =
-            first_existing(&["/usr/sbin/visudo", "/usr/local/sbin/visudo"]).ok_or_else(|| {
-                Problem::new("visudo is not installed, so nothing is written into sudoers.d")
-                    .with_hint("install sudo, or set `passwordless = false` in [run]")
-            })?;
+        let visudo = first_existing(tools::VISUDO).ok_or_else(|| {
+            Problem::new("visudo is not installed, so nothing is written into sudoers.d")
+                .with_hint("install sudo, or set `passwordless = false` in [run]")
+        })?;
         let draft = paths.staging_dir().join("sudoers");
         edit::write_file(&draft, file.text.as_bytes(), 0o400, Some((0, 0))).with_context(doing)?;
         let checked = run
@@ -144,9 +144,7 @@ pub(crate) fn edit_list(file: &Path, user: &str, on: bool) -> Result<()> {
 /// Has systemd read its units again, where it runs (sd_booted(3)).
 fn reload_systemd(run: &dyn ProgramRunner) -> Result<()> {
     let booted = Path::new("/run/systemd/system").is_dir();
-    let Some(systemctl) =
-        first_existing(&["/usr/bin/systemctl", "/bin/systemctl"]).filter(|_| booted)
-    else {
+    let Some(systemctl) = first_existing(tools::SYSTEMCTL).filter(|_| booted) else {
         return Ok(());
     };
     let out = run

@@ -11,6 +11,7 @@ use crate::desired::system_files::ComfyProgram;
 use crate::desired::{Desired, InstancePaths};
 use crate::ids::{GenerationId, Part, VenvId};
 use crate::lock::Sha256Digest;
+use crate::manifest::platforms::OperatingSystem;
 use crate::plan::ids::AccountIds;
 use crate::plan::inventory::Inventory;
 use crate::plan::look::{Act, Look};
@@ -93,7 +94,7 @@ fn wish(bits: u32) -> Desired {
         comfyui: bits >> 15 & 1,
         nodes: bits >> 6 & 1,
         model: (bits >> 18 & 1) as u8,
-        macos: on(16),
+        os: OperatingSystem::from(on(16)),
     };
     desired(&text, &locked)
 }

@@ -7,13 +7,18 @@ use super::Removal;
 use super::builder::{Instance, Observed, PlanBuilder, Resource, attrs};
 use crate::ids::Address;
 use crate::manifest::IsolationMode;
+use crate::manifest::platforms::OperatingSystem;
 use crate::plan::Step;
 use crate::plan::observed::{Seen, UnknownState};
 
 /// The allow list, the deny list (crontab(1), at(1)), and whether everybody may have jobs if
 /// neither file exists.
-fn cron_services(macos: bool, debian: bool) -> [(&'static str, PathBuf, PathBuf, bool); 2] {
-    let folder = Path::new(if macos { "/private/var/at" } else { "/etc" });
+fn cron_services(os: OperatingSystem, debian: bool) -> [(&'static str, PathBuf, PathBuf, bool); 2] {
+    let folder = Path::new(if os.is_macos() {
+        "/private/var/at"
+    } else {
+        "/etc"
+    });
     let files = |name: &str| {
         (
             folder.join(format!("{name}.allow")),
@@ -37,7 +42,7 @@ pub(crate) fn plan_cron(o: &Observed, b: &mut PlanBuilder) {
     let debian = there(o, "/etc/debian_version") && there(o, "/usr/bin/crontab");
     let user = o.d.sandbox.clone();
     let mut open = Vec::new();
-    for (name, allow, deny, by_default) in cron_services(o.d.platform.macos, debian) {
+    for (name, allow, deny, by_default) in cron_services(o.d.platform.os, debian) {
         let allowed = read_list(o, b, &allow);
         let listed = |text: &Option<String>| {
             text.as_ref()

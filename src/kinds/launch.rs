@@ -81,7 +81,7 @@ fn desired_launch(i: &Instance, real: &RealPaths) -> LaunchSpec {
         format: FORMAT,
         paths: d.paths.clone(),
         account,
-        macos: d.platform.macos,
+        os: d.platform.os,
         owner: ids.owner,
         user: if account { &d.sandbox } else { &d.owner.name }.clone(),
         uid: ids.sandbox,
@@ -109,7 +109,7 @@ fn describe_launch(l: &LaunchSpec) -> Attrs {
         ("as", l.user.clone()),
         ("open_files", l.open_files.to_string()),
     ]);
-    if l.memory_reserve > 0 && (l.account || l.macos) {
+    if l.memory_reserve > 0 && (l.account || l.os.is_macos()) {
         a.insert(
             "memory_reserve".into(),
             crate::text::format_bytes(l.memory_reserve),

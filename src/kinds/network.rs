@@ -38,7 +38,7 @@ pub(crate) fn plan_network(o: &Observed, b: &mut PlanBuilder) {
     let needs = have.is_none().then_some(Address::Run);
     let mut r = egress(have, want).steps(step.clone()).needs(needs.clone());
     // The backstop.
-    if !o.d.platform.macos {
+    if !o.d.platform.os.is_macos() {
         let seen = o.look.egress_filter(&o.d.paths, o.ids.sandbox);
         let Some(is) = b.seen(&egress_address(), seen) else {
             return;

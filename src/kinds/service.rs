@@ -128,7 +128,7 @@ fn plan_file(
     // The file of an earlier apply, whatever comfy.toml asks now.
     let noted = kinds
         .iter()
-        .map(|k| (*k, k.path_for(&o.d.sandbox, o.d.platform.macos)))
+        .map(|k| (*k, k.path_for(&o.d.sandbox, o.d.platform.os)))
         .find(|(_, p)| o.inventory.system.contains_key(p));
     let Some((kind, path)) = wanted.as_ref().map(|w| (w.kind, w.path.clone())).or(noted) else {
         return;
@@ -216,7 +216,7 @@ pub(crate) fn destroy(i: &Instance, _: &Removal, b: &mut PlanBuilder) {
     for path in i.inventory.system.keys() {
         let kind = [FileKind::Sudoers, FileKind::Unit, FileKind::Daemon]
             .into_iter()
-            .find(|k| k.path_for(&i.d.sandbox, i.d.platform.macos) == *path);
+            .find(|k| k.path_for(&i.d.sandbox, i.d.platform.os) == *path);
         if let Some(kind) = kind {
             let shown = path.display().to_string();
             let have = attrs([("file", shown.clone())]);

@@ -113,7 +113,7 @@ pub(crate) fn share_spec(d: &Desired, ids: AccountIds, wish: &DesiredShare) -> S
         owner_gid: ids.owner_gid,
         sandbox: ids.sandbox,
         gid: ids.shared,
-        setgid: !d.platform.macos,
+        setgid: !d.platform.os.is_macos(),
         modes: d.isolation == IsolationMode::Account,
         manage: wish.manage,
     }

@@ -6,7 +6,7 @@ use crate::desired::launch::{self, LaunchSpec};
 use crate::desired::{GenerationSpec, InstancePaths};
 use crate::host::build::{self, interpreter, venv};
 use crate::host::fs;
-use crate::host::machine::HostMachine;
+use crate::host::machine::{HostMachine, operating_system};
 use crate::manifest::names;
 use crate::plan::ids::AccountIds;
 use crate::plan::look::Look;
@@ -26,8 +26,8 @@ pub(super) fn load_spec(request: &LaunchRequest) -> Result<LaunchSpec> {
     // Under isolation "none" nobody elevates, so an elevated caller gets root's records.
     let own = request.records.clone().filter(|_| sudo.is_none());
     let account = own.is_none();
-    let records = own
-        .unwrap_or_else(|| InstancePaths::records_of(&request.instance, cfg!(target_os = "macos")));
+    let records =
+        own.unwrap_or_else(|| InstancePaths::records_of(&request.instance, operating_system()));
     let path = records.join("launch.json");
     if path
         .symlink_metadata()

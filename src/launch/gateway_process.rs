@@ -57,6 +57,7 @@ pub(super) fn start_gateway(
             .ok_or_else(|| Problem::new("there is no port for the egress proxy"))?,
         egress: spec.network.egress.clone(),
         secret: secret.clone(),
+        require_confinement: spec.require_confinement,
         report: told.as_raw_fd(),
         launcher: spawn::own_pid(),
     };

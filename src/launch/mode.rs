@@ -37,7 +37,7 @@ impl LaunchMode {
         match self {
             LaunchMode::Once(argv) => run_once(argv, &mut launch.command),
             LaunchMode::Shell { term, .. } => {
-                open_shell(term, &mut launch.command);
+                open_shell(term, launch.spec.os.is_macos(), &mut launch.command);
                 Ok(())
             }
             LaunchMode::Tried(t) => try_once(t, &mut launch.command),
@@ -63,7 +63,7 @@ fn run_once(argv: &[String], command: &mut LaunchCommand) -> Result<()> {
 }
 
 /// Runs a shell in ComfyUI's place.
-fn open_shell(term: &str, command: &mut LaunchCommand) {
+fn open_shell(term: &str, macos: bool, command: &mut LaunchCommand) {
     let shell = ["/bin/bash", "/bin/sh"]
         .into_iter()
         .find(|p| std::path::Path::new(p).exists())
@@ -90,6 +90,11 @@ fn open_shell(term: &str, command: &mut LaunchCommand) {
         ]
         .map(|(k, v)| (k.to_string(), v.to_string())),
     );
+    if macos {
+        // Apple's bash says at every start that another shell is the default.
+        let name = "BASH_SILENCE_DEPRECATION_WARNING";
+        command.env.insert(name.into(), "1".into());
+    }
 }
 
 /// Runs the script that probes what must not be possible.

@@ -48,7 +48,7 @@ pub(crate) fn prepare_network(spec: &LaunchSpec) -> Result<LaunchNetwork> {
     let mut lacking = lacking;
     // A limit is not isolation: without it ComfyUI starts all the same.
     let memory = match spec.memory_reserve {
-        bytes @ 1.. if spec.account && !spec.macos => {
+        bytes @ 1.. if spec.account && !spec.os.is_macos() => {
             memory_cgroup::create_cgroup(&spec.user, bytes)
                 .map_err(|why| lacking.push(format!("run.memory_reserve is not enforced: {why}")))
                 .ok()
@@ -70,6 +70,9 @@ pub(crate) fn prepare_network(spec: &LaunchSpec) -> Result<LaunchNetwork> {
 fn create_netns(spec: &LaunchSpec) -> (Option<OwnedFd>, Vec<String>) {
     use crate::host::confine;
     let mut lacking = Vec::new();
+    if spec.os.is_macos() {
+        return (None, lacking);
+    }
     let room = spec
         .account
         .then(confine::netns::create_netns)

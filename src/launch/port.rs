@@ -71,7 +71,13 @@ fn port_holder(port: u16) -> Option<String> {
     }
     let asked = format!("-iTCP:{port}");
     let out = SystemRunner
-        .run_program(&["/usr/sbin/lsof", "-nP", &asked, "-sTCP:LISTEN", "-Fpc"])
+        .run_program(&[
+            crate::host::tools::LSOF,
+            "-nP",
+            &asked,
+            "-sTCP:LISTEN",
+            "-Fpc",
+        ])
         .ok()?;
     let field = |c: char| {
         out.stdout

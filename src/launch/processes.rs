@@ -1,6 +1,6 @@
 //! The processes of a launch: the gateway, then ComfyUI, and how they stop.
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Stdio};
@@ -20,6 +20,7 @@ use crate::confine::Confinement;
 use crate::desired::launch::{self, LaunchSpec};
 use crate::host::confine::opened_paths::OpenedPath;
 use crate::host::memory_cgroup;
+use crate::host::roles::spawn::FirstReport;
 use crate::host::roles::{Role, spawn};
 #[cfg(target_os = "linux")]
 use crate::manifest::EgressPolicy;
@@ -54,6 +55,8 @@ pub(crate) struct RunningLaunch {
     gateway: Option<GatewayProcess>,
     /// The control group that reserves memory for the system; it is removed with the last process.
     _memory: Option<memory_cgroup::MemoryCgroup>,
+    /// What the process found missing on this system.
+    pub notes: Vec<String>,
     /// ComfyUI's stdin and report pipe while it waits to begin.
     gate: Option<(std::process::ChildStdin, std::fs::File)>,
 }
@@ -110,18 +113,20 @@ pub(crate) fn start_processes(
         target,
         gateway,
         _memory: network.memory,
+        notes: Vec::new(),
         gate: None,
     };
-    let mut report = std::fs::File::from(report);
-    let mut first = [0; 1];
-    if report.read(&mut first).is_ok_and(|n| n == 1) && first == *b"\n" {
-        running.gate = stdin.map(|s| (s, report));
-        return Ok(running);
+    match spawn::read_first_report(report.into()) {
+        FirstReport::Ready(notes, report) => {
+            running.notes = notes;
+            running.gate = stdin.map(|s| (s, report));
+            Ok(running)
+        }
+        FirstReport::Failed(p) => {
+            running.end_now();
+            Err(p.unwrap_or_else(|| Problem::new("ComfyUI exited before it began")))
+        }
     }
-    let p = spawn::read_report(report, &first)
-        .unwrap_or_else(|| Problem::new("ComfyUI exited before it began"));
-    running.end_now();
-    Err(p)
 }
 
 /// Refuses uids that cannot be a sandbox's.
@@ -172,6 +177,7 @@ fn spawn_sandbox(
             .collect(),
         temps: given.temps.iter().map(AsRawFd::as_raw_fd).collect(),
         bare: bare.is_some(),
+        seatbelt: spec.os.is_macos() && bare.is_none(),
         account: bare.or_else(|| {
             spec.account.then(|| SandboxAccount {
                 name: spec.user.clone(),

@@ -9,11 +9,13 @@ use std::collections::BTreeMap;
 use std::os::fd::{OwnedFd, RawFd};
 use std::process::ExitCode;
 
-use crate::confine::{Confinement, seatbelt};
+use crate::confine::Confinement;
+use crate::confine::seatbelt::{LaunchPlaces, SeatbeltProfile};
 use crate::desired::launch::LaunchCommand;
+use crate::host::machine::operating_system;
 use crate::host::roles::credentials::{self, Dropped, GroupsReplaced};
 use crate::host::roles::serve::{self, Report, RoleConfig};
-use crate::host::{confine, fs, memory_cgroup, terminal};
+use crate::host::{confine, fs, memory_cgroup, terminal, tools};
 use crate::problem::{Context, Problem, Result};
 
 /// The configuration, which the launcher sends as the first line of stdin; a second line lets it
@@ -24,6 +26,8 @@ pub(crate) struct SandboxConfig {
     pub account: Option<SandboxAccount>,
     /// Whether it is restricted only by its account, as for some probes of `comfy doctor`.
     pub bare: bool,
+    /// Whether sandbox-exec(1) starts the program, with a profile (macOS).
+    pub seatbelt: bool,
     pub open_files: u64,
     pub command: LaunchCommand,
     pub confinement: Confinement,
@@ -109,12 +113,44 @@ fn execute_program(
     groups: Option<GroupsReplaced>,
     report: &Report,
 ) -> Problem {
-    let ready = become_sandbox(cell, opened, groups)
-        .and_then(|dropped| wait_for_go(report).map(|()| dropped));
+    let ready = become_sandbox(cell, opened, groups).and_then(|dropped| {
+        let terminal = cell.terminal.map(serve::adopt_fd).transpose()?;
+        let (profile, lacking) = make_profile(cell, terminal.as_ref())?;
+        wait_for_go(report, &lacking).map(|()| (dropped, terminal, profile))
+    });
     match ready {
-        Ok(dropped) => exec_program(cell, &dropped),
+        Ok((dropped, terminal, profile)) => {
+            exec_program(cell, terminal.as_ref(), profile.as_ref(), &dropped)
+        }
         Err(p) => p,
     }
+}
+
+/// The profile for sandbox-exec(1), and what it lacks on this machine.
+fn make_profile(
+    cell: &SandboxConfig,
+    terminal: Option<&OwnedFd>,
+) -> Result<(Option<SeatbeltProfile>, Vec<String>)> {
+    if !cell.seatbelt {
+        return Ok((None, Vec::new()));
+    }
+    let terminal = terminal
+        .map(nix::unistd::ttyname)
+        .transpose()
+        .context("find the name of the shell's terminal")?;
+    // Those of the account that this process is by now.
+    let caches = confine::darwin_user_dirs();
+    let profile = SeatbeltProfile::for_launch(
+        &cell.confinement,
+        LaunchPlaces {
+            caches: &caches,
+            terminal: terminal.as_deref(),
+        },
+    );
+    let lacking = caches
+        .is_empty()
+        .then(|| "macOS names no folder for Metal's caches, so the GPU may not work".to_string());
+    Ok((Some(profile), lacking.into_iter().collect()))
 }
 
 /// Gives up root and applies the confinement.
@@ -136,7 +172,7 @@ fn become_sandbox(
     }
     credentials::set_no_new_privs()?;
     #[cfg(target_os = "linux")]
-    {
+    if !operating_system().is_macos() {
         crate::host::confine::landlock_rules::apply_rules(&cell.confinement, opened)?;
         // If there is none, the launcher has already warned, or refused.
         if crate::host::confine::seccomp_filter::is_available() {
@@ -147,8 +183,8 @@ fn become_sandbox(
 }
 
 /// Waits for the launcher's line that everything is ready, so that ComfyUI's output comes after it.
-fn wait_for_go(report: &Report) -> Result<()> {
-    report.ready()?;
+fn wait_for_go(report: &Report, lacking: &[String]) -> Result<()> {
+    report.ready(lacking)?;
     match nix::unistd::read(std::io::stdin(), &mut [0; 1]) {
         Ok(1) => Ok(()),
         _ => Err(Problem::new("the launcher has exited")),
@@ -156,37 +192,33 @@ fn wait_for_go(report: &Report) -> Result<()> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the fence's gate for ComfyUI")]
-fn exec_program(cell: &SandboxConfig, _: &Dropped) -> Problem {
+fn exec_program(
+    cell: &SandboxConfig,
+    terminal: Option<&OwnedFd>,
+    profile: Option<&SeatbeltProfile>,
+    _: &Dropped,
+) -> Problem {
     use std::os::unix::process::CommandExt;
     let c = &cell.command;
-    let mut command = std::process::Command::new(if cfg!(target_os = "macos") {
-        seatbelt::PROGRAM.as_ref()
-    } else {
-        c.program.as_path()
-    });
-    if cfg!(target_os = "macos") {
-        // sandbox-exec applies the profile, then executes the rest.
-        // With another account, the launcher has found the real paths.
-        let real = if cell.account.is_some() {
-            cell.confinement.clone()
-        } else {
-            confine::with_real_paths(&cell.confinement)
-        };
-        let profile =
-            seatbelt::SeatbeltProfile::from_confinement(&real, &confine::darwin_user_dirs());
-        command.args(profile.sandbox_exec_args()).arg(&c.program);
-    }
+    let mut command = match profile {
+        // It applies the profile, then executes the rest.
+        Some(profile) => {
+            let mut command = std::process::Command::new(tools::located(tools::SANDBOX_EXEC));
+            command.args(profile.sandbox_exec_args()).arg(&c.program);
+            command
+        }
+        None => std::process::Command::new(&c.program),
+    };
     command
         .args(&c.args)
         .env_clear()
         .envs(&c.env)
         .current_dir(&c.folder)
         .stdin(std::process::Stdio::null());
-    if let Some(number) = cell.terminal {
-        let taken = serve::adopt_fd(number).and_then(|fd| {
-            terminal::set_controlling(&fd)?;
+    if let Some(fd) = terminal {
+        let taken = terminal::set_controlling(fd).and_then(|()| {
             let copy = || fd.try_clone().context("take the terminal");
-            command.stdin(copy()?).stdout(copy()?).stderr(fd);
+            command.stdin(copy()?).stdout(copy()?).stderr(copy()?);
             Ok(())
         });
         if let Err(p) = taken {

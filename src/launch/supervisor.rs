@@ -227,8 +227,15 @@ impl Launch {
         for s in self.spec.shares.iter().filter(|s| s.modes) {
             preparation::repair_share(&self.spec, s, &self.confinement, &opened, &mut lacking)?;
         }
-        if walls && self.spec.macos {
-            self.confinement = opened_paths::by_real_path(&self.confinement, &opened)?;
+        if self.spec.os.is_macos() && self.unconfined.is_none() {
+            let c = &self.confinement;
+            self.confinement = if walls {
+                opened_paths::by_real_path(c, &opened, self.spec.owner)?
+            } else {
+                let (real, missing) = opened_paths::by_canonical_path(c, self.spec.owner);
+                lacking.extend(missing);
+                real
+            };
         }
         Ok(Ready {
             _scratch: scratch,
@@ -290,6 +297,7 @@ fn supervise(
         || applied::verify_integrity(&spec, &generation, owner_gid),
         || processes::start_processes(&spec, network, confinement, cast),
     )?;
+    ready.lacking.append(&mut running.notes);
     // Now only the started processes hold the other end of the log.
     drop(voice);
     let (tell, words) = std::sync::mpsc::channel();

@@ -5,6 +5,42 @@ use std::fmt;
 
 use super::names::normalize_name;
 
+/// The system that comfy decides for; on the disk and between processes whether it is macOS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(from = "bool", into = "bool")]
+pub(crate) enum OperatingSystem {
+    #[default]
+    Linux,
+    MacOs,
+}
+
+impl OperatingSystem {
+    pub(crate) fn is_macos(self) -> bool {
+        self == OperatingSystem::MacOs
+    }
+
+    /// The folder that contains people's homes.
+    pub(crate) fn homes(self) -> &'static str {
+        if self.is_macos() { "/Users" } else { "/home" }
+    }
+}
+
+impl From<bool> for OperatingSystem {
+    fn from(macos: bool) -> OperatingSystem {
+        if macos {
+            OperatingSystem::MacOs
+        } else {
+            OperatingSystem::Linux
+        }
+    }
+}
+
+impl From<OperatingSystem> for bool {
+    fn from(os: OperatingSystem) -> bool {
+        os.is_macos()
+    }
+}
+
 /// What a lock may serve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum LockPlatform {
@@ -39,10 +75,10 @@ impl LockPlatform {
     }
 
     /// The platform of a machine; `machine` as Python's `platform.machine()` says it.
-    pub(crate) fn of_machine(macos: bool, machine: &str) -> Option<LockPlatform> {
+    pub(crate) fn of_machine(os: OperatingSystem, machine: &str) -> Option<LockPlatform> {
         Self::ALL
             .into_iter()
-            .find(|p| p.is_macos() == macos && p.machine() == machine)
+            .find(|p| p.is_macos() == os.is_macos() && p.machine() == machine)
     }
 
     pub(crate) fn is_macos(self) -> bool {

@@ -12,12 +12,13 @@ use super::observed::{GPU_GROUPS, GroupAccount, NO_LOGIN, Seen, UserAccount};
 use crate::desired::Desired;
 use crate::ids::Address;
 use crate::manifest::IsolationMode;
+use crate::manifest::platforms::OperatingSystem;
 use crate::problem::{Problem, Result};
 
 /// The first number of people's own groups (login.defs(5), GID_MIN; macOS: 501). Groups below are
 /// the system's and its services'.
-fn first_normal(macos: bool) -> u32 {
-    if macos { 501 } else { 1000 }
+fn first_normal(os: OperatingSystem) -> u32 {
+    if os.is_macos() { 501 } else { 1000 }
 }
 
 /// Refuses accounts and groups that belong to somebody else. What could not be read is unknown.
@@ -130,7 +131,7 @@ fn of_owner(d: &Desired, g: &GroupAccount) -> Refusal {
 }
 
 fn of_system(d: &Desired, g: &GroupAccount) -> Refusal {
-    let low = g.gid < first_normal(d.platform.macos) && !ACCOUNT_RANGE.contains(&g.gid);
+    let low = g.gid < first_normal(d.platform.os) && !ACCOUNT_RANGE.contains(&g.gid);
     low.then(|| {
         (
             format!(

@@ -18,6 +18,7 @@ use super::tree::blob_id;
 use crate::desired::launch::LaunchSpec;
 use crate::desired::system_files::ComfyProgram;
 use crate::desired::venv::{PythonInterpreter, VenvSpec};
+use crate::manifest::platforms::OperatingSystem;
 use crate::plan::ids::AccountIds;
 use crate::plan::inventory::Inventory;
 use crate::plan::look::{Act, Look};
@@ -424,7 +425,7 @@ pub(crate) struct Locked {
     pub nodes: u32,
     /// Every byte of every model's hash.
     pub model: u8,
-    pub macos: bool,
+    pub os: OperatingSystem,
 }
 
 /// The desired state of a manifest, given without its first two tables, and a lock of all of it.
@@ -467,7 +468,7 @@ pub(crate) fn desired(tables: &str, locked: &Locked) -> Desired {
         hostname: "host".into(),
         owner,
         platform: HostPlatform {
-            macos: locked.macos,
+            os: locked.os,
             machine: "x86_64".into(),
         },
         data_home: "/home/alice/data".into(),

@@ -183,3 +183,44 @@ fn a_planted_arrow_and_a_planted_effect_are_found() {
     assert!(rooms_named("use super::host_rules;", 2, &rooms).is_empty());
     assert!(EFFECTS.iter().any(|e| "use std::fs::File;".contains(e)));
 }
+
+/// Lines of `src` that hold one of `words`, but for those of `allowed` files.
+fn lines_with(words: &[&str], allowed: &[&str]) -> Vec<String> {
+    let mut paths = Vec::new();
+    files(&src(), &mut paths);
+    let mut found = Vec::new();
+    for path in paths {
+        let inside = path.strip_prefix(src()).unwrap().display().to_string();
+        if allowed.iter().any(|a| inside.starts_with(a)) {
+            continue;
+        }
+        let hits = lines(&path)
+            .into_iter()
+            .filter(|(_, line)| words.iter().any(|w| line.contains(w)));
+        found.extend(hits.map(|(number, line)| format!("{inside}:{number}: {}", line.trim())));
+    }
+    found
+}
+
+#[test]
+fn one_function_tells_the_system_and_one_table_its_programs() {
+    // The numbers of errno(3), and the build of uv that this machine can start, are the kernel's.
+    let told = lines_with(
+        &["cfg!(target_os", "consts::OS"],
+        &[
+            "host/machine/identity.rs",
+            "problem.rs",
+            "host/uv/program.rs",
+        ],
+    );
+    assert!(told.is_empty(), "{}", told.join("\n"));
+    let programs = lines_with(
+        &["Command::new(\"/", "run_program(&[\"/"],
+        &["host/tools.rs"],
+    );
+    assert!(programs.is_empty(), "{}", programs.join("\n"));
+    // `env::test_switch` reads them only in a build with the feature `faults`.
+    let switches = lines_with(&["COMFY_PLATFORM", "COMFY_TOOLS"], &["host/env.rs"]);
+    let past = switches.iter().filter(|l| !l.contains("test_switch("));
+    assert_eq!(past.collect::<Vec<_>>(), [""; 0]);
+}

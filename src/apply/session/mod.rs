@@ -381,7 +381,7 @@ fn outcome_of(plan: &Plan, d: &Desired, started: Instant) -> ApplyOutcome {
         .steps
         .iter()
         .any(|p| matches!(&p.step, Step::AddMember { user, .. } if *user == d.owner.name));
-    if joined && !d.platform.macos {
+    if joined && !d.platform.os.is_macos() {
         notes.push(format!(
             "{} is now in group {}; your shells are affected after the next login (ComfyUI does \
              not need that)",

@@ -7,7 +7,8 @@ use nix::errno::Errno;
 
 use super::{AccountDatabase, run_or_fail};
 use crate::host::fs::acl;
-use crate::host::process::{ProgramRunner, first_existing};
+use crate::host::process::ProgramRunner;
+use crate::host::tools::{GPASSWD, GROUPADD, GROUPDEL, USERADD, USERDEL, USERMOD, first_existing};
 use crate::plan::observed::{GroupAccount, SearchPermission, Seen, UnknownState, UserAccount};
 use crate::problem::{Problem, Result};
 
@@ -35,12 +36,6 @@ fn find_program(candidates: &[&'static str]) -> Result<&'static str> {
     })
 }
 
-const GROUPADD: &[&str] = &["/usr/sbin/groupadd", "/sbin/groupadd", "/usr/bin/groupadd"];
-const GROUPDEL: &[&str] = &["/usr/sbin/groupdel", "/sbin/groupdel", "/usr/bin/groupdel"];
-const USERADD: &[&str] = &["/usr/sbin/useradd", "/sbin/useradd", "/usr/bin/useradd"];
-const USERMOD: &[&str] = &["/usr/sbin/usermod", "/sbin/usermod", "/usr/bin/usermod"];
-const USERDEL: &[&str] = &["/usr/sbin/userdel", "/sbin/userdel", "/usr/bin/userdel"];
-const GPASSWD: &[&str] = &["/usr/bin/gpasswd", "/usr/sbin/gpasswd"];
 const NOLOGIN: &[&str] = crate::plan::observed::NO_LOGIN;
 
 impl<R: ProgramRunner> AccountDatabase for LinuxAccounts<R> {

@@ -45,7 +45,7 @@ pub(crate) trait AccountDatabase: Sync {
 
 /// Returns the account database of this machine.
 pub(crate) fn of_this_machine() -> Box<dyn AccountDatabase> {
-    if cfg!(target_os = "macos") {
+    if crate::host::machine::operating_system().is_macos() {
         Box::new(macos::MacAccounts(SystemRunner))
     } else {
         Box::new(linux::LinuxAccounts(SystemRunner))

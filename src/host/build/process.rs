@@ -4,8 +4,8 @@
 //! Root starts it by exec, so that nothing of root's memory is in it, and tells it what to become
 //! and what to do. On Linux it has a process namespace of its own, whose end is everybody's end
 //! (pid_namespaces(7)), no network but where it fetches, and a Landlock domain of its folder, its
-//! part of the store, and what programs need of the system. Elsewhere its processes are found by
-//! their uid, which is the instance's alone. Nothing that it says is believed: root hashes what it
+//! part of the store, and what programs need of the system. On macOS a Seatbelt profile does the
+//! same, and its processes are found by their uid, which is the instance's alone. Nothing that it says is believed: root hashes what it
 //! wrote.
 
 use std::io::{BufRead, BufReader, Write};
@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use super::work::{BuildWork, WorkNeeds};
 use crate::confine::{Confinement, PathAccess, PathOwner, PathRule, places};
+use crate::host::machine::operating_system;
 use crate::host::roles::Role;
 use crate::host::roles::credentials::{self, Dropped};
 use crate::host::roles::serve::{self, RoleConfig};
@@ -24,6 +25,7 @@ use crate::host::roles::spawn::{SYSTEM_PATH, role_command};
 use crate::host::roles::wire::{
     self, Event, EventMessage, EventRelay, ProgressUpdate, RemoteReporter,
 };
+use crate::manifest::platforms::OperatingSystem;
 use crate::problem::{Context, Problem, Result};
 use crate::progress::Reporter;
 
@@ -73,7 +75,7 @@ impl EventMessage for JobMessage {
 }
 
 /// What a job may touch: what it asks for, and what every program needs.
-fn job_confinement(needs: WorkNeeds) -> Confinement {
+fn job_confinement(needs: WorkNeeds, os: OperatingSystem) -> Confinement {
     let mut rules: Vec<PathRule> = Vec::new();
     let mut add = |path: PathBuf, may: PathAccess| {
         rules.push(PathRule {
@@ -83,11 +85,11 @@ fn job_confinement(needs: WorkNeeds) -> Confinement {
             why: String::new(),
         })
     };
-    for (path, may, _) in places::for_builds() {
+    for (path, may, _) in places::for_builds(os) {
         add(path.into(), may);
     }
     if needs.fetches {
-        for (path, may, _) in places::for_fetching() {
+        for (path, may, _) in places::for_fetching(os) {
             add(path.into(), may);
         }
     }
@@ -129,7 +131,7 @@ impl JobLimits {
             parent,
             fetches: needs.fetches,
             strict: self.strict,
-            confinement: job_confinement(needs),
+            confinement: job_confinement(needs, operating_system()),
             work: work.clone(),
         };
         let text = serde_json::to_string(&asked).context("ask the build process")?;
@@ -241,7 +243,7 @@ fn end_all_of(uid: u32) -> Result<()> {
     // What ps(1) cannot say counts as alive.
     let alive = || {
         SystemRunner
-            .run_program(&["/bin/ps", "-axo", "uid=,state="])
+            .run_program(&[crate::host::tools::PS, "-axo", "uid=,state="])
             .map_or(true, |o| {
                 o.status != 0
                     || o.stdout
@@ -342,7 +344,7 @@ fn drop_privileges(asked: &JobRequest) -> Result<Dropped> {
     serve::die_with_parent(0)?;
     credentials::set_no_new_privs()?;
     #[cfg(target_os = "linux")]
-    {
+    if !operating_system().is_macos() {
         use crate::host::confine::{landlock_rules, seccomp_filter};
         if landlock_rules::landlock_abi() < 1 && asked.strict {
             return Err(Problem::new(
@@ -355,6 +357,15 @@ fn drop_privileges(asked: &JobRequest) -> Result<Dropped> {
         if seccomp_filter::is_available() {
             seccomp_filter::apply_without_services()?;
         }
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        use crate::confine::seatbelt::SeatbeltProfile;
+        use crate::host::confine::{darwin_user_dirs, opened_paths, sandbox_init};
+        // As the build uid, whose folders these are.
+        let real = opened_paths::by_canonical_path(&asked.confinement, asked.uid).0;
+        let profile = SeatbeltProfile::for_build(&real, asked.fetches, &darwin_user_dirs());
+        sandbox_init::apply_if_possible(&profile, asked.strict)?;
     }
     Ok(dropped)
 }

@@ -78,12 +78,13 @@ pub(crate) fn apply_rules(c: &Confinement, opened: &BTreeMap<usize, OwnedFd>) ->
             .with_context(|| format!("ask Landlock for {}", r.path.display()))?;
     }
     if let Some(ports) = &c.ports {
-        for (port, access) in ports
-            .bind
-            .iter()
-            .map(|p| (p, AccessNet::BindTcp))
-            .chain(ports.connect.iter().map(|p| (p, AccessNet::ConnectTcp)))
-        {
+        for (port, access) in ports.bind.iter().map(|p| (p, AccessNet::BindTcp)).chain(
+            ports
+                .connect
+                .iter()
+                .chain(&ports.outside)
+                .map(|p| (p, AccessNet::ConnectTcp)),
+        ) {
             created = created
                 .add_rule(NetPort::new(*port, access))
                 .with_context(what)?;

@@ -1,5 +1,7 @@
-//! What the Linux kernel does for a launch: rooms of its own (`rooms`, `net`), which files and
-//! ports (`rules`), and which system calls not (`filter`).
+//! What the kernel does for a launch. Linux: rooms of its own (`mount_namespace`, `netns`), which
+//! files and ports (`landlock_rules`), and which system calls not (`seccomp_filter`). macOS: a
+//! Seatbelt profile, which sandbox-exec(1) applies to a launch, and `sandbox_init` to comfy's own
+//! processes.
 
 #[cfg(target_os = "linux")]
 pub(crate) mod landlock_rules;
@@ -8,10 +10,12 @@ pub(crate) mod mount_namespace;
 #[cfg(target_os = "linux")]
 pub mod netns;
 pub(crate) mod opened_paths;
+#[cfg(not(target_os = "linux"))]
+pub(crate) mod sandbox_init;
 #[cfg(target_os = "linux")]
 pub(crate) mod seccomp_filter;
 
-use crate::confine::{Confinement, PathRule};
+use crate::confine::Confinement;
 
 /// Returns whether there is a graphics card for CUDA or ROCm, which ComfyUI looks for itself.
 pub(crate) fn has_card(c: &Confinement) -> bool {
@@ -19,22 +23,6 @@ pub(crate) fn has_card(c: &Confinement) -> bool {
     c.rules
         .iter()
         .any(|r| DRIVERS.iter().any(|d| r.path.as_os_str() == *d) && r.path.exists())
-}
-
-/// The same rules by the real paths of what is there, as the owner who launches without another
-/// account sees them.
-pub(crate) fn with_real_paths(c: &Confinement) -> Confinement {
-    let rules = c
-        .rules
-        .iter()
-        .filter_map(|r| {
-            Some(PathRule {
-                path: r.path.canonicalize().ok()?,
-                ..r.clone()
-            })
-        })
-        .collect();
-    Confinement { rules, ..c.clone() }
 }
 
 /// Returns what this kernel cannot enforce, as text.
@@ -76,6 +64,7 @@ pub(crate) fn missing_features(rooms: bool) -> Vec<String> {
 pub(crate) fn darwin_user_dirs() -> Vec<std::path::PathBuf> {
     #[cfg(target_os = "macos")]
     return [
+        nix::libc::_CS_DARWIN_USER_DIR,
         nix::libc::_CS_DARWIN_USER_CACHE_DIR,
         nix::libc::_CS_DARWIN_USER_TEMP_DIR,
     ]

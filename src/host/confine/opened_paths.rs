@@ -169,21 +169,69 @@ fn open_share(path: &Path, spec: &LaunchSpec) -> Result<OwnedFd> {
     }
 }
 
-/// Returns the rules with the real paths of what was opened, for a kernel that takes paths.
+/// Returns the rules with the real paths of what was opened, for a kernel that takes paths, and the
+/// links that lead there.
 ///
 /// # Errors
 /// If the system does not report a descriptor's path.
-pub(crate) fn by_real_path(c: &Confinement, everything: &OpenedPaths) -> Result<Confinement> {
+pub(crate) fn by_real_path(
+    c: &Confinement,
+    everything: &OpenedPaths,
+    owner: u32,
+) -> Result<Confinement> {
     let real = |o: &OpenedPath| -> Result<PathRule> {
         let rule = c.rules[o.rule].clone();
         let path =
             real_path(&o.fd).with_context(|| format!("find where {} is", rule.path.display()))?;
         Ok(PathRule { path, ..rule })
     };
+    let temp = everything.at(c, &c.temp).map(real_path).transpose();
     Ok(Confinement {
         rules: everything.opened.iter().map(real).collect::<Result<_>>()?,
+        links: links_to(c, owner),
+        temp: temp
+            .context("find where the temporary folder is")?
+            .unwrap_or_default(),
         ..c.clone()
     })
+}
+
+/// The same as the owner sees it, who launches without another account, and in words what of its
+/// own the launch does not have.
+pub(crate) fn by_canonical_path(c: &Confinement, owner: u32) -> (Confinement, Vec<String>) {
+    let (mut rules, mut missing) = (Vec::new(), Vec::new());
+    for r in &c.rules {
+        match r.path.canonicalize() {
+            Ok(path) => rules.push(PathRule { path, ..r.clone() }),
+            Err(_) if matches!(r.whose, PathOwner::System | PathOwner::Interpreter) => {}
+            Err(e) => missing.push(format!(
+                "{} ({}) is closed to ComfyUI: {e}",
+                r.path.display(),
+                r.why
+            )),
+        }
+    }
+    let c = Confinement {
+        rules,
+        links: links_to(c, owner),
+        temp: c.temp.canonicalize().unwrap_or_default(),
+        ..c.clone()
+    };
+    (c, missing)
+}
+
+/// Every link on the way to what is allowed, with what it leads to in the end. One that cannot be
+/// followed leads nowhere.
+fn links_to(c: &Confinement, owner: u32) -> Vec<(PathBuf, PathBuf)> {
+    let written = c.links.iter().map(|(written, real)| (written, real));
+    let rules = c.rules.iter().map(|r| (&r.path, &r.path));
+    let mut out = std::collections::BTreeMap::new();
+    for (path, real) in written.chain(rules) {
+        for link in fs::links_on_way(path, owner).unwrap_or_default() {
+            out.entry(link).or_insert_with(|| real.clone());
+        }
+    }
+    out.into_iter().collect()
 }
 
 /// fcntl(2), F_GETPATH.

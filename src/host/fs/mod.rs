@@ -207,6 +207,17 @@ pub(crate) fn absent_as_none<T>(result: io::Result<T>) -> io::Result<Option<T>> 
 /// The path behind links, each of which must belong to root or to `owner`; what is missing at the
 /// end stays as it is.
 pub(crate) fn real_path(path: &Path, owner: u32) -> Seen<PathBuf> {
+    walk_links(path, owner, &mut |_| ())
+}
+
+/// The links that lead from `path` to its real path, each by the real path of its folder.
+pub(crate) fn links_on_way(path: &Path, owner: u32) -> Seen<Vec<PathBuf>> {
+    let mut links = Vec::new();
+    walk_links(path, owner, &mut |link| links.push(link.to_path_buf()))?;
+    Ok(links)
+}
+
+fn walk_links(path: &Path, owner: u32, met: &mut dyn FnMut(&Path)) -> Seen<PathBuf> {
     let mut done = PathBuf::from("/");
     let mut todo: Vec<std::ffi::OsString> = path
         .components()
@@ -239,6 +250,7 @@ pub(crate) fn real_path(path: &Path, owner: u32) -> Seen<PathBuf> {
                         false,
                     ));
                 }
+                met(&next);
                 let target =
                     PathBuf::from(nix::fcntl::readlink(&next).map_err(|e| unreadable(&next, e))?);
                 if target.is_absolute() {

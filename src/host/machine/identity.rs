@@ -1,17 +1,27 @@
 //! Which machine this is, and whose.
 
 use crate::desired::{HostPlatform, PrimaryUser};
+use crate::host::env;
+use crate::manifest::platforms::OperatingSystem;
 use crate::problem::{Problem, Result};
 
+/// Returns the system that comfy decides for: this machine's, or in a test (feature `faults`) that
+/// of COMFY_PLATFORM.
+pub(crate) fn operating_system() -> OperatingSystem {
+    let own = OperatingSystem::from(cfg!(target_os = "macos"));
+    match env::test_switch("COMFY_PLATFORM").as_deref() {
+        Some("macos") => OperatingSystem::MacOs,
+        _ => own,
+    }
+}
+
 pub(crate) fn host_platform() -> HostPlatform {
-    let (macos, machine) = (cfg!(target_os = "macos"), std::env::consts::ARCH);
+    let (os, machine) = (operating_system(), std::env::consts::ARCH);
+    // A Linux machine that plays a Mac plays the one that locks serve.
+    let mac = os.is_macos() && (machine == "aarch64" || !cfg!(target_os = "macos"));
     HostPlatform {
-        macos,
-        machine: if macos && machine == "aarch64" {
-            "arm64".into()
-        } else {
-            machine.into()
-        },
+        os,
+        machine: if mac { "arm64" } else { machine }.into(),
     }
 }
 
@@ -100,7 +110,7 @@ pub(crate) fn primary_owner(named: Option<&str>, isolated: bool) -> Result<Prima
 /// Returns the accounts of persons in /etc/passwd, as login.defs(5) separates them from the
 /// system's; `None` where that file does not say, as on a Mac.
 pub(crate) fn people() -> Option<Vec<String>> {
-    if cfg!(target_os = "macos") {
+    if operating_system().is_macos() {
         return None;
     }
     let text = std::fs::read_to_string("/etc/passwd").ok()?;

@@ -27,7 +27,7 @@ use crate::plan::observed::{
     ShareState, TreeDifference, UnknownState, UserAccount,
 };
 use crate::problem::{Context, Result};
-pub(crate) use identity::{host_platform, primary_owner, short_hostname};
+pub(crate) use identity::{host_platform, operating_system, primary_owner, short_hostname};
 
 pub(crate) struct HostMachine {
     pub accounts: Box<dyn AccountDatabase>,

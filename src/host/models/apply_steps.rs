@@ -162,7 +162,7 @@ fn model_owner(ids: AccountIds) -> Result<ModelOwner> {
         .filter(|_| !own)
         .or_else(crate::host::env::home_dir)
         .unwrap_or_default();
-    let theirs = home.join(if cfg!(target_os = "macos") {
+    let theirs = home.join(if crate::host::machine::operating_system().is_macos() {
         "Library/Caches/comfy"
     } else {
         ".cache/comfy"

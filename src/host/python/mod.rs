@@ -15,6 +15,7 @@ use std::sync::Mutex;
 use super::env;
 use crate::desired::Desired;
 use crate::desired::venv::PythonInterpreter;
+use crate::host::machine::operating_system;
 use crate::plan::ids::AccountIds;
 
 /// Where systems, Homebrew, python.org and MacPorts install it.
@@ -94,7 +95,7 @@ impl InterpreterCache {
             for name in [format!("python{minor}"), "python3".into()] {
                 let at = folder.join(&name);
                 if at.symlink_metadata().is_err()
-                    || (at == Path::new("/usr/bin/python3") && d.platform.macos)
+                    || (at == Path::new("/usr/bin/python3") && d.platform.os.is_macos())
                 {
                     continue;
                 }
@@ -105,7 +106,7 @@ impl InterpreterCache {
                 }
             }
         }
-        let install = if d.platform.macos {
+        let install = if d.platform.os.is_macos() {
             format!("`brew install python@{minor}`")
         } else {
             format!("`apt install python{minor}`, for example")
@@ -181,7 +182,7 @@ pub(crate) fn system_interpreter(minor: Option<&str>) -> Option<PathBuf> {
         .map(|f| Path::new(&f.replace("VERSION", minor.unwrap_or("Current"))).join(&name))
         .filter(|p| p.exists() && *p != Path::new("/usr/bin/python3"));
     let stub = Path::new("/usr/bin/python3");
-    let last = (!cfg!(target_os = "macos") && minor.is_none()).then(|| stub.to_path_buf());
+    let last = (!operating_system().is_macos() && minor.is_none()).then(|| stub.to_path_buf());
     let fits = |i: &PythonInterpreter| {
         let number = i
             .minor_version()
@@ -199,7 +200,7 @@ pub(crate) fn system_interpreter(minor: Option<&str>) -> Option<PathBuf> {
 /// The minor version of the first Python that runs: of PATH, where a shim may find nothing of its
 /// own, or of the system.
 pub(crate) fn minor_of_this_machine() -> Option<String> {
-    let stub = |p: &PathBuf| cfg!(target_os = "macos") && p == Path::new("/usr/bin/python3");
+    let stub = |p: &PathBuf| operating_system().is_macos() && p == Path::new("/usr/bin/python3");
     let system = FOLDERS.iter().map(|f| Path::new(f).join("python3"));
     let found = env::find_in_path("python3")
         .into_iter()

@@ -38,13 +38,16 @@ pub(crate) enum Report {
 }
 
 impl Report {
-    /// Says through the pipe that nothing but the last step is left.
+    /// Says through the pipe that nothing but the last step is left, and what this system lacks for
+    /// it.
     ///
     /// # Errors
     /// Nobody reads it any more.
-    pub(crate) fn ready(&self) -> Result<()> {
+    pub(crate) fn ready(&self, lacking: &[String]) -> Result<()> {
+        let what = || "say that it is ready".to_string();
         if let Report::Pipe(fd) = self {
-            nix::unistd::write(fd, b"\n").context("say that it is ready")?;
+            let line = serde_json::to_string(lacking).with_context(what)? + "\n";
+            nix::unistd::write(fd, line.as_bytes()).with_context(what)?;
         }
         Ok(())
     }

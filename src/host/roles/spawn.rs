@@ -79,6 +79,7 @@ pub(crate) fn role_command(role: Role) -> Result<Command> {
     let mut c = Command::new(own);
     c.arg(role.subcommand())
         .env_clear()
+        .envs(crate::host::env::test_switches())
         .current_dir("/")
         .stdin(Stdio::piped());
     Ok(c)
@@ -122,6 +123,30 @@ pub(crate) fn send_config(child: &mut Child, config: &impl serde::Serialize) -> 
     Ok(())
 }
 
+/// What a role says first through its report pipe.
+pub(crate) enum FirstReport {
+    /// Only the last step is left; with what the role found missing on this system, and the pipe for
+    /// what comes later.
+    Ready(Vec<String>, std::fs::File),
+    /// It failed, or ended without a word.
+    Failed(Option<Problem>),
+}
+
+/// Reads the line with which a role says that it is ready ([`super::serve::Report::ready`]).
+pub(crate) fn read_first_report(mut report: std::fs::File) -> FirstReport {
+    let (mut text, mut byte) = (Vec::new(), [0]);
+    while (text.len() as u64) < lines::WORD && report.read(&mut byte).is_ok_and(|n| n == 1) {
+        if byte[0] != b'\n' {
+            text.push(byte[0]);
+        } else if let Ok(notes) = serde_json::from_slice::<Vec<String>>(&text) {
+            return FirstReport::Ready(notes, report);
+        } else {
+            break;
+        }
+    }
+    FirstReport::Failed(read_report(report, &text))
+}
+
 /// Reads what a role reports until it is what it should be; `first` was read already. `None`: all
 /// is well.
 pub(crate) fn read_report(report: std::fs::File, first: &[u8]) -> Option<Problem> {
@@ -138,4 +163,41 @@ pub(crate) fn read_report(report: std::fs::File, first: &[u8]) -> Option<Problem
 /// The number of this process, which what it starts compares with its parent.
 pub(crate) fn own_pid() -> i32 {
     nix::unistd::getpid().as_raw()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_report_is_readiness_or_a_failure() {
+        let told = |text: &str| {
+            let (reader, mut writer) = std::io::pipe().unwrap();
+            writer.write_all(text.as_bytes()).unwrap();
+            drop(writer);
+            match read_first_report(OwnedFd::from(reader).into()) {
+                FirstReport::Ready(notes, _) => format!("ready {notes:?}"),
+                FirstReport::Failed(Some(p)) => format!("failed: {}", p.message),
+                FirstReport::Failed(None) => "failed without a word".into(),
+            }
+        };
+        let problem = serde_json::to_string(&Problem::new("no room")).unwrap();
+        let all = [
+            "[]\n",
+            "[\"no caches\"]\n",
+            &problem,
+            "",
+            "[\"cut",
+            "what\n",
+        ]
+        .map(told);
+        insta::assert_snapshot!(all.join("\n"), @r#"
+        ready []
+        ready ["no caches"]
+        failed: no room
+        failed without a word
+        failed: ["cut
+        failed: what
+        "#);
+    }
 }

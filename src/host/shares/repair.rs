@@ -1,5 +1,6 @@
 //! Brings what is off in a share to what it should be, and touches nothing else.
 
+use crate::host::machine::operating_system;
 use std::ffi::CStr;
 use std::os::fd::OwnedFd;
 use std::sync::Mutex;
@@ -88,7 +89,7 @@ pub(super) fn mend_one(
     seen: &ShareDrift,
 ) -> std::io::Result<()> {
     // A group alone needs no open file, which on Linux is the cheaper way (open(2), O_PATH).
-    let light = cfg!(target_os = "linux") && seen.mode.is_none() && !seen.owner;
+    let light = !operating_system().is_macos() && seen.mode.is_none() && !seen.owner;
     // Non-blocking: a pipe put here in the meantime must not hold us.
     let flags = if light {
         crate::host::fs::THROUGH

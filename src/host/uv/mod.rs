@@ -320,7 +320,7 @@ impl UvRunner {
             None => find(">=3.8")?,
         };
         let any = any.ok_or_else(|| {
-            let install = if cfg!(target_os = "macos") {
+            let install = if crate::host::machine::operating_system().is_macos() {
                 "`brew install python`"
             } else {
                 "`apt install python3`, for example"

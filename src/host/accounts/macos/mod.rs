@@ -13,6 +13,7 @@ use std::path::Path;
 
 use super::{AccountDatabase, run_or_fail};
 use crate::host::process::{ProgramOutput, ProgramRunner};
+use crate::host::tools::{DSCL, DSEDITGROUP, STAT};
 use crate::plan::observed::{
     GroupAccount, NO_LOGIN, SearchPermission, Seen, UnknownState, UserAccount,
 };
@@ -20,10 +21,6 @@ use crate::problem::{Problem, Result};
 use crate::text::escape_text;
 
 pub(crate) struct MacAccounts<R: ProgramRunner>(pub R);
-
-const DSCL: &str = "/usr/bin/dscl";
-const DSEDITGROUP: &str = "/usr/sbin/dseditgroup";
-const CHMOD: &str = "/bin/chmod";
 
 /// The group of everybody's files on a Mac: an account in it reads what is group-readable in the
 /// owner's home.
@@ -197,8 +194,7 @@ impl<R: ProgramRunner> AccountDatabase for MacAccounts<R> {
         gids: &[u32],
     ) -> Seen<Option<SearchPermission>> {
         let path = plain_argument(folder)?;
-        let Some(stat) = self.query_folder(path, &["/usr/bin/stat", "-f", "%u %g %Lp", path])?
-        else {
+        let Some(stat) = self.query_folder(path, &[STAT, "-f", "%u %g %Lp", path])? else {
             return Ok(None);
         };
         let numbers: Option<Vec<u32>> = stat

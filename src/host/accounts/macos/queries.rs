@@ -5,12 +5,12 @@ use std::path::Path;
 use records::{DirectoryRecord, MacAclEntry};
 
 use super::{
-    CHMOD, DSCL, DSEDITGROUP, MacAccounts, OF_EVERYBODY, RETRIES, SECURE_TOKEN, SIGKILLED,
-    cannot_change, failed_problem, is_transient, not_found, plain_argument, records, unknown,
-    unreadable_output,
+    MacAccounts, OF_EVERYBODY, RETRIES, SECURE_TOKEN, SIGKILLED, cannot_change, failed_problem,
+    is_transient, not_found, plain_argument, records, unknown, unreadable_output,
 };
 use crate::host::accounts::{AccountDatabase, run_or_fail};
 use crate::host::process::{ProgramOutput, ProgramRunner};
+use crate::host::tools::{CHMOD, DSCL, DSEDITGROUP, ID, LS, SLEEP};
 use crate::plan::observed::Seen;
 use crate::problem::{Problem, Result};
 use crate::text::escape_text;
@@ -51,14 +51,14 @@ impl<R: ProgramRunner> MacAccounts<R> {
     /// getgrouplist_2).
     pub(super) fn groups_of(&self, name: &str) -> Seen<Vec<String>> {
         let what = format!("groups of {name}");
-        let out = self.run_query(&what, &["/usr/bin/id", "-Gn", name])?;
+        let out = self.run_query(&what, &[ID, "-Gn", name])?;
         // The cache of names lags behind a record that was just made; a new user is in no other
         // group.
         if out.status != 0 && out.stderr.contains("no such user") {
             return Ok(Vec::new());
         }
         if out.status != 0 || out.stdout.trim().is_empty() {
-            return Err(unreadable_output(&what, "/usr/bin/id", &out));
+            return Err(unreadable_output(&what, ID, &out));
         }
         Ok(out
             .stdout
@@ -83,7 +83,7 @@ impl<R: ProgramRunner> MacAccounts<R> {
             }
             // The pause is a program as well: in a transcript it takes no time. Without it the next
             // try is only sooner.
-            let _ = self.0.run_program(&["/bin/sleep", "0.5"]);
+            let _ = self.0.run_program(&[SLEEP, "0.5"]);
         }
         call()
     }
@@ -190,7 +190,7 @@ impl<R: ProgramRunner> MacAccounts<R> {
 
     /// The ACL of a folder. `None`: it does not exist.
     pub(super) fn read_acl(&self, folder: &str) -> Seen<Option<Vec<MacAclEntry>>> {
-        let Some(out) = self.query_folder(folder, &["/bin/ls", "-led", folder])? else {
+        let Some(out) = self.query_folder(folder, &[LS, "-led", folder])? else {
             return Ok(None);
         };
         let mut lines = out.lines();

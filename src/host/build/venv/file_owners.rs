@@ -141,7 +141,7 @@ fn steers_interpreter(folded: &str) -> bool {
 
 /// As this machine's disks compare names.
 fn folded_here(path: &str) -> String {
-    if cfg!(target_os = "macos") {
+    if crate::host::machine::operating_system().is_macos() {
         names::folded_name(path)
     } else {
         path.into()

@@ -1,0 +1,56 @@
+//! The programs of the operating system that comfy runs: the one table of their paths.
+//!
+//! Interpreters, git and uv are no part of it: they are searched for.
+
+use std::path::{Path, PathBuf};
+
+use crate::host::env;
+
+// Directory Services (DSTools) and access lists of macOS.
+pub(crate) const DSCL: &str = "/usr/bin/dscl";
+pub(crate) const DSEDITGROUP: &str = "/usr/sbin/dseditgroup";
+pub(crate) const ID: &str = "/usr/bin/id";
+pub(crate) const LS: &str = "/bin/ls";
+pub(crate) const CHMOD: &str = "/bin/chmod";
+pub(crate) const STAT: &str = "/usr/bin/stat";
+
+// Processes and sessions of macOS.
+pub(crate) const PS: &str = "/bin/ps";
+pub(crate) const LSOF: &str = "/usr/sbin/lsof";
+pub(crate) const SANDBOX_EXEC: &str = crate::confine::seatbelt::PROGRAM;
+pub(crate) const OPEN: &str = "/usr/bin/open";
+pub(crate) const SLEEP: &str = "/bin/sleep";
+
+// Distributions of Linux disagree about folders.
+pub(crate) const GROUPADD: &[&str] = &["/usr/sbin/groupadd", "/sbin/groupadd", "/usr/bin/groupadd"];
+pub(crate) const GROUPDEL: &[&str] = &["/usr/sbin/groupdel", "/sbin/groupdel", "/usr/bin/groupdel"];
+pub(crate) const USERADD: &[&str] = &["/usr/sbin/useradd", "/sbin/useradd", "/usr/bin/useradd"];
+pub(crate) const USERMOD: &[&str] = &["/usr/sbin/usermod", "/sbin/usermod", "/usr/bin/usermod"];
+pub(crate) const USERDEL: &[&str] = &["/usr/sbin/userdel", "/sbin/userdel", "/usr/bin/userdel"];
+pub(crate) const GPASSWD: &[&str] = &["/usr/bin/gpasswd", "/usr/sbin/gpasswd"];
+pub(crate) const NFT: &[&str] = &["/usr/sbin/nft", "/sbin/nft", "/usr/bin/nft"];
+pub(crate) const SYSTEMCTL: &[&str] = &["/usr/bin/systemctl", "/bin/systemctl"];
+pub(crate) const XDG_OPEN: &[&str] = &["/usr/bin/xdg-open"];
+
+// Of both systems.
+pub(crate) const SUDO: &[&str] = &[
+    "/usr/bin/sudo",
+    "/usr/local/bin/sudo",
+    "/opt/homebrew/bin/sudo",
+];
+pub(crate) const VISUDO: &[&str] = &["/usr/sbin/visudo", "/usr/local/sbin/visudo"];
+
+/// Returns where to start a program of this table: its own path, or in a test (feature `faults`)
+/// the program of that name in COMFY_TOOLS.
+pub(crate) fn located(program: &str) -> PathBuf {
+    let own = PathBuf::from(program);
+    let double = env::test_switch("COMFY_TOOLS")
+        .zip(own.file_name())
+        .map(|(folder, name)| Path::new(&folder).join(name));
+    double.filter(|p| p.exists()).unwrap_or(own)
+}
+
+/// Returns the first of these paths that exists.
+pub(crate) fn first_existing<'a>(candidates: &[&'a str]) -> Option<&'a str> {
+    candidates.iter().find(|p| located(p).exists()).copied()
+}
