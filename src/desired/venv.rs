@@ -39,7 +39,9 @@ impl PythonInterpreter {
 }
 
 /// A package to install, from any of these wheels that fits.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 pub struct PackageInstall {
     pub name: String,
     pub version: String,
@@ -53,6 +55,9 @@ pub struct PackageInstall {
     /// Where they are, if no index has them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub own: Option<OwnWheels>,
+    /// Whether it may bring `.pth` files with code.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub allow_pth: bool,
     /// The size in bytes of the wheel that this platform fetches, if the lock knows it.
     pub size: u64,
 }
@@ -107,6 +112,7 @@ impl PackageInstall {
             sha256: p.wheels.iter().map(|w| w.sha256.clone()).collect(),
             files: p.wheels.iter().map(|w| w.file.clone()).collect(),
             own,
+            allow_pth: python.allow_pth.contains(&p.name),
             size: fitting.filter_map(|w| w.size).max().unwrap_or(0),
         }
     }
@@ -265,6 +271,7 @@ mod tests {
             platforms: LockPlatform::defaults(),
             indexes: Vec::new(),
             wheels: Vec::new(),
+            allow_pth: Vec::new(),
             packages: vec![
                 package("everywhere", None),
                 package(

@@ -135,6 +135,7 @@ impl Coverage {
             ("platforms", m.platforms != p.platforms),
             ("indexes", m.indexes != p.indexes),
             ("wheels", m.wheels != p.wheels),
+            ("allow_pth", m.allow_pth != p.allow_pth),
         ];
         for (key, _) in differs.iter().filter(|(_, d)| *d) {
             let place = manifest.source.place_of_key(&["python", key]);

@@ -31,6 +31,8 @@ pub(crate) struct LockedPython {
     pub platforms: Vec<LockPlatform>,
     pub indexes: Vec<PackageIndex>,
     pub wheels: Vec<WheelSource>,
+    /// Normalised.
+    pub allow_pth: Vec<String>,
     /// Sorted by name, version and index.
     pub packages: Vec<LockedPackage>,
 }
@@ -46,6 +48,7 @@ impl LockedPython {
             platforms: m.platforms.clone(),
             indexes: m.indexes.clone(),
             wheels: m.wheels.clone(),
+            allow_pth: m.allow_pth.clone(),
             packages: Vec::new(),
         }
     }

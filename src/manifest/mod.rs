@@ -108,6 +108,8 @@ pub(crate) struct PythonSettings {
     pub platforms: Vec<LockPlatform>,
     pub indexes: Vec<PackageIndex>,
     pub wheels: Vec<WheelSource>,
+    /// Normalised names of packages whose `.pth` files may have code.
+    pub allow_pth: Vec<String>,
 }
 
 #[derive(Debug, Clone)]

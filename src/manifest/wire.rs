@@ -170,6 +170,10 @@ pub(crate) struct TomlPython {
     #[schemars(extend("default" = []))]
     #[schemars(extend("examples" = ["~/wheels"]))]
     pub wheels: Option<OneOrMany>,
+    /// Packages that may have code run at every start of Python, by a `.pth` file.
+    #[schemars(extend("default" = []))]
+    #[schemars(extend("examples" = [["coverage"]]))]
+    pub allow_pth: Option<Vec<String>>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]

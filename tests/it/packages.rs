@@ -473,6 +473,34 @@ fn an_environment_of_an_older_comfy_is_built_anew_once() {
 }
 
 #[test]
+fn code_that_every_start_of_python_would_run_needs_permission() {
+    let pth = release("a", "1.0").file("a.pth", b"import a; a.spy()\n");
+    let Some(w) = world(&[pth.file("a.py", b"def spy(): pass\n")], "\"a\"") else {
+        return;
+    };
+    ok(&w, "lock");
+    insta::assert_snapshot!(told(&w.one("apply --yes")), @r#"
+    error: a==1.0: its a.pth has code that every start of Python would run: `import a; a.spy()`
+      hint: if you trust that package: [python] allow_pth = ["a"], and `comfy lock`; nothing was installed
+    exit 1
+    "#);
+    w.python("requirements = [\"a\"]\nallow_pth = [\"a\"]\n");
+    let before = w.lock();
+    insta::assert_snapshot!(w.one("plan"), @"
+    $ comfy plan
+    error: comfy.toml:14:1: python.allow_pth does not match comfy.lock
+      hint: run `comfy lock`
+    exit 1
+    ");
+    w.index.fault(Some(Fault::Stalls));
+    ok(&w, "lock");
+    assert_eq!(w.lock().replace("allow_pth = [\n    \"a\",\n]\n", ""), before);
+    w.index.fault(None);
+    ok(&w, "apply --yes");
+    assert!(site(&venv(&w)).join("a.pth").exists());
+}
+
+#[test]
 fn wheels_that_no_index_has_come_from_a_folder_or_an_address() {
     let Some(w) = World::new("", &[("n", "")]) else {
         return;

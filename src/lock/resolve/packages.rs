@@ -58,6 +58,7 @@ pub(super) fn resolve_packages(
         && (LockedPython {
             packages: Vec::new(),
             managed: None,
+            allow_pth: m.allow_pth.clone(),
             ..locked.clone()
         }) == fresh
         && effective(&lock.asks) == wanted
@@ -66,6 +67,7 @@ pub(super) fn resolve_packages(
         return Ok((
             LockedPython {
                 managed,
+                allow_pth: m.allow_pth.clone(),
                 ..locked.clone()
             },
             Vec::new(),

@@ -59,6 +59,8 @@ struct WirePython {
     #[serde(default)]
     wheels: Vec<String>,
     #[serde(default)]
+    allow_pth: Vec<String>,
+    #[serde(default)]
     packages: Vec<WirePackage>,
 }
 

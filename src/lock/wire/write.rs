@@ -106,6 +106,11 @@ pub(super) fn render_python(out: &mut String, p: &LockedPython) {
     }
     let wheels: Vec<String> = p.wheels.iter().map(WheelSource::text).collect();
     write_list(out, "wheels", wheels.iter().map(|s| quoted_string(s)));
+    write_list(
+        out,
+        "allow_pth",
+        p.allow_pth.iter().map(|s| quoted_string(s)),
+    );
     for x in &p.indexes {
         let _ = write!(
             out,

@@ -57,6 +57,17 @@ impl ManifestCheck {
         };
         let indexes = self.check_indexes(w.indexes.unwrap_or_default(), &platforms);
         let wheels = self.check_wheels(w.wheels);
+        let allow_pth = w.allow_pth.unwrap_or_default();
+        for (i, name) in allow_pth.iter().enumerate() {
+            if !is_plain_name(name) {
+                self.report_mistake(
+                    &["python", "allow_pth", &i.to_string()],
+                    format!("\"{name}\" is not a package's name"),
+                    "write the name alone",
+                );
+            }
+        }
+        let allow_pth = allow_pth.iter().map(|n| names::normalize_name(n)).collect();
         PythonSettings {
             version,
             requirements,
@@ -65,6 +76,7 @@ impl ManifestCheck {
             platforms,
             indexes,
             wheels,
+            allow_pth,
         }
     }
 

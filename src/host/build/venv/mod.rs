@@ -10,6 +10,7 @@
 pub(crate) mod build_job;
 pub(crate) mod file_owners;
 mod local_wheels;
+mod path_files;
 mod scripts;
 mod verify;
 mod wheel;

@@ -13,7 +13,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 use zip::ZipArchive;
 
-use super::scripts;
+use super::{path_files, scripts};
 use crate::desired::venv::PackageInstall;
 use crate::host::build::bytecode::FOLDER;
 use crate::host::sealed::file_list::ListedFile;
@@ -201,6 +201,14 @@ impl<'a> WheelFile<'a> {
             }
             out.insert(to, source);
         }
+        for (path, source) in &out {
+            if let FileSource::Entry(at, size, _) = source
+                && path_files::is_path_file(path, place.site)
+            {
+                let text = self.read_bytes(*at, *size)?;
+                path_files::refuse_code(self.package, path, &text)?;
+            }
+        }
         if let Some((at, size)) = entry_points {
             for (name, text) in scripts::of_entry_points(&self.read_text(at, size)?, place.python)
                 .map_err(&wrong)?
@@ -255,6 +263,11 @@ impl<'a> WheelFile<'a> {
     }
 
     fn read_text(&self, at: usize, size: u64) -> Result<String> {
+        String::from_utf8(self.read_bytes(at, size)?)
+            .map_err(|_| refused_wheel(self.package, "has metadata that is not text"))
+    }
+
+    fn read_bytes(&self, at: usize, size: u64) -> Result<Vec<u8>> {
         if size > MAX_TEXT {
             return Err(refused_wheel(
                 self.package,
@@ -263,8 +276,7 @@ impl<'a> WheelFile<'a> {
         }
         let mut bytes = Vec::new();
         self.copy_entry(at, size, &mut bytes)?;
-        String::from_utf8(bytes)
-            .map_err(|_| refused_wheel(self.package, "has metadata that is not text"))
+        Ok(bytes)
     }
 
     /// Writes an entry, of the size that the directory says; its hash as a RECORD has it.

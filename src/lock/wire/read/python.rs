@@ -71,6 +71,7 @@ pub(crate) fn read_python(
         platforms: platforms.unwrap_or_default(),
         indexes,
         wheels,
+        allow_pth: w.allow_pth,
         packages,
     }
 }
