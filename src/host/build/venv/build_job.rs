@@ -69,10 +69,18 @@ pub(crate) fn run_job(job: &VenvJob, report: &dyn Reporter) -> Result<FileList> 
         ensure_room(job, job.disk)?;
     }
     let wheels = fetch_wheels(job, &missing, report)?;
-    let layouts: Vec<BTreeMap<String, FileSource>> = wheels
-        .par_iter()
-        .map(|w| w.layout(&place))
-        .collect::<Result<_>>()?;
+    let laid_out: Vec<Result<BTreeMap<String, FileSource>>> =
+        wheels.par_iter().map(|w| w.layout(&place)).collect();
+    let (mut layouts, mut problems) = (Vec::new(), Vec::new());
+    for one in laid_out {
+        match one {
+            Ok(layout) => layouts.push(layout),
+            Err(p) => problems.push(p),
+        }
+    }
+    if !problems.is_empty() {
+        return Err(Problem::from_many(problems));
+    }
     let unpacked = wheels
         .iter()
         .fold(0_u64, |n, w| n.saturating_add(w.unpacked));

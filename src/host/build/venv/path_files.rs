@@ -9,11 +9,21 @@ use crate::desired::venv::PackageInstall;
 use crate::problem::Problem;
 use crate::text::escape_text;
 
-/// What setuptools brings since 50.0, by the sha256 of its one line: its own distutils, or the
-/// standard library's.
-const OF_SETUPTOOLS: [&str; 2] = [
-    "2f70c2fa9227e9db9348215d9c7b246d2786aac7516f86d71a5952c7c225aa16",
-    "792f1e64bdbc639bc9e69672208025d82d37f615b5a6bbff981b444ec1f214a5",
+/// Packages with the sha256 of a line that they bring. setuptools since 50.0 has its own distutils in
+/// the place of the standard library's; pynvml since 13 names nvidia-ml-py as its successor.
+const KNOWN: [(&str, &str); 3] = [
+    (
+        "setuptools",
+        "2f70c2fa9227e9db9348215d9c7b246d2786aac7516f86d71a5952c7c225aa16",
+    ),
+    (
+        "setuptools",
+        "792f1e64bdbc639bc9e69672208025d82d37f615b5a6bbff981b444ec1f214a5",
+    ),
+    (
+        "pynvml",
+        "d0b70c7780c037981450a7bdd1df1865d4756f5794529affe4947df6d103a9c2",
+    ),
 ];
 /// What setuptools writes for `namespace_packages`, without the name: it makes an empty module.
 const OF_NAMESPACE: &str = "00ab3e642f1e16811e6f980d653b570c72606567316c0111721618bc3f970f71";
@@ -79,7 +89,7 @@ pub(super) fn refuse_code(
 
 fn is_known(package: &str, line: &str) -> bool {
     let hash = |line: &str| hex_digest(Sha256::new().chain_update(line));
-    if package == "setuptools" && OF_SETUPTOOLS.contains(&hash(line).as_str()) {
+    if KNOWN.contains(&(package, &hash(line))) {
         return true;
     }
     without_namespace(line).is_some_and(|line| hash(&line) == OF_NAMESPACE)
