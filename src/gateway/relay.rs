@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 use super::access::{AccessRules, PeerVerdict};
 use super::connection_limits::ConnectionSlot;
 use super::headers::HeaderFilter;
+use super::inside::InsideCheck;
 use super::tokens::SessionStore;
 
 pub(crate) type Body = Either<Incoming, Full<Bytes>>;
@@ -22,6 +23,8 @@ pub(crate) type Body = Either<Incoming, Full<Bytes>>;
 pub struct GatewayRelay {
     pub rules: AccessRules,
     pub inner: SocketAddr,
+    /// Where others could listen at `inner`.
+    pub inside: Option<Arc<InsideCheck>>,
     desk: Mutex<SessionStore>,
     filter: HeaderFilter,
     /// The cookie's name, which contains the port because cookies are shared by all ports of a
@@ -78,6 +81,7 @@ impl GatewayRelay {
         GatewayRelay {
             rules,
             inner,
+            inside: None,
             filter: HeaderFilter::new(desk.launch_mark("copies")),
             desk: Mutex::new(desk),
             cookie,
@@ -127,6 +131,9 @@ impl GatewayRelay {
         }
         self.strip_credentials(request.headers_mut());
         self.filter.filter_request(request.headers_mut());
+        if let Some(inside) = &self.inside {
+            inside.add_token(request.headers_mut());
+        }
         let host = request.headers().get(header::HOST).cloned();
         let mut response = match self.relay_request(line, request).await {
             Ok(response) => response,
@@ -295,6 +302,12 @@ impl GatewayRelay {
             }
         }
         let stream = TcpStream::connect(self.inner).await.map_err(drop)?;
+        // Before anything of the request is sent.
+        if let Some(inside) = &self.inside
+            && !inside.reaches_sandbox(&stream).await
+        {
+            return Err(());
+        }
         let _ = stream.set_nodelay(true);
         let (mut sender, connection) = handshake(TokioIo::new(stream)).await.map_err(drop)?;
         tokio::spawn(connection.with_upgrades());

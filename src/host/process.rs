@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use super::roles::credentials;
 use super::tools;
+use crate::problem::{Problem, Result};
 
 /// What a program said.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -52,6 +54,33 @@ impl ProgramRunner for SystemRunner {
             stderr: String::from_utf8_lossy(&out.stderr).into_owned(),
         })
     }
+}
+
+/// Kills every process of `uid` and waits until there is none.
+///
+/// # Errors
+/// One does not end, or the system does not tell.
+pub(crate) fn end_all_of(uid: u32) -> Result<()> {
+    credentials::kill_all_of_uid(uid)?;
+    for _ in 0..100 {
+        let all = SystemRunner.run_program(&[tools::PS, "-axo", "uid=,state="]);
+        // What ps(1) cannot say counts as alive.
+        if all.is_ok_and(|o| o.status == 0 && !runs_any(uid, &o.stdout)) {
+            return Ok(());
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    Err(Problem::new(format!("a process of uid {uid} does not end"))
+        .with_hint(format!("kill it: sudo pkill -9 -U {uid}")))
+}
+
+/// Whether a list of uids and states has a process of `uid` that is no zombie.
+fn runs_any(uid: u32, list: &str) -> bool {
+    list.lines().any(|l| {
+        let mut fields = l.split_whitespace();
+        fields.next().and_then(|f| f.parse().ok()) == Some(uid)
+            && fields.next().is_none_or(|state| !state.starts_with('Z'))
+    })
 }
 
 /// Processes of `uid`. `None`: the system does not tell, or hides those of others (proc(5),
@@ -120,4 +149,18 @@ pub(crate) fn memory_of(uid: u32) -> Option<u64> {
             .sum::<u64>()
             * 1024,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_zombie_does_not_count_as_running() {
+        // `ps -axo uid=,state=` of macOS.
+        let list = "    0 Ss\n  501 S+\n  441 Z\n  441 ?E\n 4410 R\n";
+        assert!(runs_any(441, list) && runs_any(501, list));
+        let zombies = list.replace("  441 ?E\n", "");
+        assert!(!runs_any(441, &zombies) && !runs_any(410, &zombies));
+    }
 }

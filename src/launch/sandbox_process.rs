@@ -43,7 +43,11 @@ pub(crate) struct SandboxConfig {
     pub network: Option<RawFd>,
     /// Its own terminal, in place of null and pipes.
     pub terminal: Option<RawFd>,
-    /// The process that started it; it exits with that process.
+    /// Whether its group is killed when its stdin ends, where nothing else ends it with the
+    /// launcher.
+    pub ends_with_stdin: bool,
+    /// The process that started it; it exits with that process. 0: a program of the system's is in
+    /// between.
     pub launcher: i32,
 }
 
@@ -116,7 +120,11 @@ fn execute_program(
     let ready = become_sandbox(cell, opened, groups).and_then(|dropped| {
         let terminal = cell.terminal.map(serve::adopt_fd).transpose()?;
         let (profile, lacking) = make_profile(cell, terminal.as_ref())?;
-        wait_for_go(report, &lacking).map(|()| (dropped, terminal, profile))
+        wait_for_go(report, &lacking)?;
+        if cell.ends_with_stdin {
+            serve::end_with_stdin()?;
+        }
+        Ok((dropped, terminal, profile))
     });
     match ready {
         Ok((dropped, terminal, profile)) => {

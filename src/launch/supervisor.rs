@@ -9,6 +9,7 @@ use std::sync::mpsc::Sender;
 
 use super::control::ControlSocket;
 use super::import_log::LogContext;
+use super::leftovers::LeftoversGuard;
 use super::network::{LaunchNetwork, prepare_network};
 use super::preparation::{self, ScratchDir};
 use super::processes::{self, OutputTarget, RunningLaunch};
@@ -87,6 +88,8 @@ fn run_launch(only: Option<String>, boot: bool) -> Result<u8> {
         launch.explain();
         return Ok(0);
     }
+    // To the end of this launch.
+    let _leftovers = LeftoversGuard::begin(&launch.spec)?;
     let mut ready = launch.make_ready(mode)?;
     let (code, asked) = supervise(launch, &mut ready, mode, boot)?;
     // The system must not restart it after a stop that was asked for.
