@@ -78,3 +78,54 @@ impl InsideCheck {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Error;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    /// Tells of a connection as the system might, once it was asked so often.
+    struct Told(AtomicUsize, fn() -> std::io::Result<Option<u32>>);
+
+    impl PeerLookup for Told {
+        fn uid(&self, _: SocketAddr, _: SocketAddr) -> std::io::Result<Option<u32>> {
+            match self
+                .0
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1))
+            {
+                Ok(_) => Ok(None),
+                Err(_) => (self.1)(),
+            }
+        }
+    }
+
+    #[test]
+    fn only_the_sandbox_user_is_inside() {
+        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let inside = |asked, answer| {
+            let peers = Arc::new(Told(AtomicUsize::new(asked), answer));
+            let check = InsideCheck::new(peers, 441, "token");
+            runtime.block_on(async {
+                let stream = TcpStream::connect(listener.local_addr().unwrap())
+                    .await
+                    .unwrap();
+                let reaches = check.reaches_sandbox(&stream).await;
+                (reaches, check.is_of_sandbox(&stream))
+            })
+        };
+        assert_eq!(inside(0, || Ok(Some(441))), (true, true));
+        assert_eq!(inside(3, || Ok(Some(441))), (true, true), "accepted later");
+        assert_eq!(inside(0, || Ok(Some(502))), (false, false));
+        assert_eq!(inside(0, || Ok(Some(0))), (false, false));
+        let untold = || Err(Error::other("two match"));
+        assert_eq!(inside(0, untold), (false, false));
+        let unknown = || Err(ErrorKind::Unsupported.into());
+        assert_eq!(inside(0, unknown), (true, true), "then the token is all");
+    }
+}

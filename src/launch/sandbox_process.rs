@@ -12,7 +12,6 @@ use std::process::ExitCode;
 use crate::confine::Confinement;
 use crate::confine::seatbelt::{LaunchPlaces, SeatbeltProfile};
 use crate::desired::launch::LaunchCommand;
-use crate::host::machine::operating_system;
 use crate::host::roles::credentials::{self, Dropped, GroupsReplaced};
 use crate::host::roles::serve::{self, Report, RoleConfig};
 use crate::host::{confine, fs, memory_cgroup, terminal, tools};
@@ -180,7 +179,7 @@ fn become_sandbox(
     }
     credentials::set_no_new_privs()?;
     #[cfg(target_os = "linux")]
-    if !operating_system().is_macos() {
+    if !cell.seatbelt {
         crate::host::confine::landlock_rules::apply_rules(&cell.confinement, opened)?;
         // If there is none, the launcher has already warned, or refused.
         if crate::host::confine::seccomp_filter::is_available() {

@@ -221,7 +221,7 @@ impl Launch {
             self.spec.keep_aside(&mut self.command, &s.path);
         }
         let walls = self.spec.account && self.unconfined.is_none();
-        let opened = if walls {
+        let mut opened = if walls {
             opened_paths::open_all(&self.confinement, &self.spec, mode.tries())?
         } else {
             OpenedPaths::default()
@@ -239,6 +239,8 @@ impl Launch {
                 lacking.extend(missing);
                 real
             };
+            // Seatbelt takes paths.
+            opened.opened.clear();
         }
         Ok(Ready {
             _scratch: scratch,

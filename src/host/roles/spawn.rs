@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use nix::libc;
 
 use super::Role;
-use crate::host::{lines, tools};
+use crate::host::{env, lines, tools};
 use crate::problem::{Context, Problem, Result};
 
 /// The folders of programs that comfy's own processes know.
@@ -83,7 +83,8 @@ pub(crate) fn role_command(role: Role) -> Result<Command> {
 /// # Errors
 /// As [`role_command`].
 pub(crate) fn role_command_in_session(role: Role, uid: u32) -> Result<Command> {
-    let own = own_program().context("find comfy's own program")?;
+    // By its path: another program starts it.
+    let own = std::env::current_exe().context("find comfy's own program")?;
     let uid = uid.to_string();
     let arguments = [
         OsStr::new("asuser"),
@@ -102,6 +103,7 @@ fn plain_command(program: PathBuf, arguments: &[&OsStr]) -> Command {
     let mut c = Command::new(program);
     c.args(arguments)
         .env_clear()
+        .envs(env::test_switches())
         .current_dir("/")
         .stdin(Stdio::piped());
     c
