@@ -184,10 +184,7 @@ impl GatewayRelay {
             .query()
             .filter(|_| request.uri().path() == "/" && *request.method() == Method::GET)?
             .strip_prefix("ticket=")?;
-        let mut response = text_response(StatusCode::SEE_OTHER, "");
-        response
-            .headers_mut()
-            .insert(header::LOCATION, HeaderValue::from_static("/"));
+        let mut response = go_home(request.headers());
         let value = self.lock_sessions().redeem_ticket(ticket)?;
         let cookie = format!("{}={value}; Path=/; HttpOnly; SameSite=Strict", self.cookie);
         response
@@ -376,6 +373,36 @@ fn refuse_service_worker(headers: &HeaderMap) -> Response<Body> {
             HeaderName::from_static(name),
             HeaderValue::from_static(value),
         );
+    }
+    response
+}
+
+/// Leads to the front page without the ticket. A browser that came by a link of another page would
+/// follow a redirect without the cookie, since it counts as that page's (SameSite=Strict), so it gets
+/// a page of this site.
+fn go_home(headers: &HeaderMap) -> Response<Body> {
+    let led = headers
+        .get("sec-fetch-site")
+        .is_some_and(|v| v == "cross-site" || v == "same-site");
+    if !led {
+        let mut response = text_response(StatusCode::SEE_OTHER, "");
+        response
+            .headers_mut()
+            .insert(header::LOCATION, HeaderValue::from_static("/"));
+        return response;
+    }
+    let mut response = text_response(
+        StatusCode::OK,
+        "<!doctype html>\n<meta http-equiv=\"refresh\" content=\"0; url=/\">\n<title>ComfyUI</title>\n",
+    );
+    for (name, value) in [
+        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+        (header::CONTENT_SECURITY_POLICY, "default-src 'none'"),
+        (header::REFERRER_POLICY, "no-referrer"),
+    ] {
+        response
+            .headers_mut()
+            .insert(name, HeaderValue::from_static(value));
     }
     response
 }
