@@ -39,6 +39,11 @@ pub(crate) fn open_in_secret(url: &str) -> Result<bool> {
     start_browser(program, &page)
 }
 
+/// Whether the browser runs in Windows, beside this system (WSL).
+pub(crate) fn is_of_windows() -> bool {
+    env::var("WSL_DISTRO_NAME").is_some()
+}
+
 /// Goes to `url` at once. The address is comfy's own: digits, letters, and what stands between.
 fn page_text(url: &str) -> String {
     let plain: String = url

@@ -494,7 +494,10 @@ fn code_that_every_start_of_python_would_run_needs_permission() {
     ");
     w.index.fault(Some(Fault::Stalls));
     ok(&w, "lock");
-    assert_eq!(w.lock().replace("allow_pth = [\n    \"a\",\n]\n", ""), before);
+    assert_eq!(
+        w.lock().replace("allow_pth = [\n    \"a\",\n]\n", ""),
+        before
+    );
     w.index.fault(None);
     ok(&w, "apply --yes");
     assert!(site(&venv(&w)).join("a.pth").exists());
