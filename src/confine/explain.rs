@@ -168,7 +168,11 @@ fn way_in(spec: &LaunchSpec) -> String {
         ClientPolicy::Primary => format!("uid {}", spec.owner),
         ClientPolicy::Only(list) => format!("uid {} and {}", spec.owner, list.join(", ")),
     };
-    let how = if spec.os.is_macos() { " by token" } else { "" };
+    let how = if spec.os.is_macos() {
+        " by uid, or by token if macOS does not tell it"
+    } else {
+        ""
+    };
     format!(
         "{} belongs to the gateway (uid {}), which admits {who}{how}; it rejects pages of other \
             sites",

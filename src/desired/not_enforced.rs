@@ -32,12 +32,6 @@ pub(super) fn not_enforced(m: &Manifest, os: OperatingSystem) -> Vec<String> {
             "network.clients: under isolation \"none\" every user of this machine can reach ComfyUI"
                 .into(),
         );
-    } else if m.network.clients != ClientPolicy::Any && macos {
-        out.push(
-            "network.clients: not enforced for ComfyUI's own port, which other users of this \
-                machine can reach besides the gateway's"
-                .into(),
-        );
     }
     if none && !macos && m.run.memory_reserve > 0 {
         out.push(

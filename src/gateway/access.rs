@@ -225,7 +225,8 @@ fn front_page(uri: &Uri) -> bool {
     uri.path() == "/" && uri.query().is_none_or(|q| q.starts_with("ticket="))
 }
 
-/// Returns whether the request is a followed link to the front page, which only opens ComfyUI.
+/// Returns whether the request is a followed link to the front page, which only opens ComfyUI. A
+/// ticket comes from a page on the owner's disk ([`crate::host::browser`]).
 fn is_followed_link(method: &Method, uri: &Uri, headers: &HeaderMap) -> bool {
     let is = |name: &'static str, value: &str| {
         headers
@@ -233,8 +234,7 @@ fn is_followed_link(method: &Method, uri: &Uri, headers: &HeaderMap) -> bool {
             .is_some_and(|v| v == value)
     };
     *method == Method::GET
-        && uri.path() == "/"
-        && uri.query().is_none()
+        && front_page(uri)
         && is("sec-fetch-mode", "navigate")
         && is("sec-fetch-dest", "document")
 }

@@ -20,6 +20,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
+use super::inside::InsideCheck;
 use crate::host::net::nearness::{self, Nearness};
 use crate::manifest::EgressPolicy;
 
@@ -34,6 +35,8 @@ pub(crate) struct EgressProxy {
     egress: EgressPolicy,
     /// The dialer; `None` if no connections are allowed.
     outside: Option<OutboundDialer>,
+    /// Where others could connect to it.
+    inside: Option<Arc<InsideCheck>>,
     refused: Mutex<BTreeSet<String>>,
     /// Where refusals are logged; sending does not block.
     tell: Box<dyn Fn(String) + Send + Sync>,
@@ -136,11 +139,13 @@ impl EgressProxy {
     pub(crate) fn new(
         egress: EgressPolicy,
         outside: Option<OutboundDialer>,
+        inside: Option<Arc<InsideCheck>>,
         tell: impl Fn(String) + Send + Sync + 'static,
     ) -> EgressProxy {
         EgressProxy {
             egress,
             outside,
+            inside,
             refused: Mutex::default(),
             tell: Box::new(tell),
         }
@@ -157,6 +162,13 @@ impl EgressProxy {
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             };
+            if self
+                .inside
+                .as_ref()
+                .is_some_and(|i| !i.is_of_sandbox(&stream))
+            {
+                continue;
+            }
             let proxy = Arc::clone(&self);
             tokio::spawn(async move {
                 let place = Arc::new(place);

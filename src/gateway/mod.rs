@@ -5,13 +5,14 @@
 //! connections pass through it as well ([`egress`]). [`access`] decides who is admitted (pure),
 //! [`tokens`] proves the owner if the system does not report a client's uid, and
 //! [`connection_limits`] limits connections. [`relay`] passes requests on, [`headers`] filters the
-//! headers of answers, and [`process`] is the process.
+//! headers of answers, [`inside`] asks whose ComfyUI's sockets are, and [`process`] is the process.
 
 pub mod access;
 pub(crate) mod connection_limits;
 pub(crate) mod egress;
 pub(crate) mod header_limit;
 pub(crate) mod headers;
+pub mod inside;
 pub mod process;
 pub mod relay;
 pub mod tokens;
@@ -32,6 +33,8 @@ pub(crate) struct GatewayConfig {
     pub network: Option<RawFd>,
     /// Where ComfyUI listens inside that network.
     pub inner: SocketAddr,
+    /// The uid that ComfyUI has.
+    pub sandbox: u32,
     pub rules: access::AccessRules,
     /// Where the egress proxy listens, also inside.
     pub proxy: SocketAddr,

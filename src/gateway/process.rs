@@ -19,6 +19,7 @@ use super::access::{PeerIdentity, PeerVerdict};
 use super::connection_limits::ConnectionSlots;
 use super::egress::{self, EgressProxy, OutboundDialer};
 use super::header_limit::HeaderLimitReader;
+use super::inside::InsideCheck;
 use super::relay::{ClientConnection, GatewayRelay};
 use super::tokens::SessionStore;
 use crate::confine::GatewayPorts;
@@ -66,10 +67,11 @@ pub(crate) fn serve_gateway() -> ExitCode {
                 listener.set_nonblocking(true).context("listen")?;
             }
             // Both belong to the network outside, which this process leaves.
-            let peers =
-                peer::of_this_system().context("prepare to look up the users of connections")?;
+            let peers: Arc<dyn PeerLookup> = peer::of_this_system()
+                .context("prepare to look up the users of connections")?
+                .into();
             let (outer, dropped) = drop_privileges(&config)?;
-            run_gateway(config, listener, peers.as_ref(), outer, report, &dropped).map(|()| 0)
+            run_gateway(config, listener, &peers, outer, report, &dropped).map(|()| 0)
         },
     )
 }
@@ -84,7 +86,7 @@ struct Outer {
 fn run_gateway(
     config: GatewayConfig,
     listener: Option<std::net::TcpListener>,
-    peers: &dyn PeerLookup,
+    peers: &Arc<dyn PeerLookup>,
     outer: Outer,
     report: &mut Report,
     _: &Dropped,
@@ -95,14 +97,20 @@ fn run_gateway(
         told.iter()
             .for_each(|line| crate::render::print_stdout(&format!("comfy: {line}")))
     });
-    let proxy = Arc::new(EgressProxy::new(config.egress, outer.dialer, move |line| {
-        drop(tell.try_send(line))
-    }));
-    let front = Arc::new(GatewayRelay::new(
-        config.rules,
-        config.inner,
-        SessionStore::new(config.secret),
+    // In a network of the launch's own there is nobody else.
+    let inside = config.network.is_none().then(|| {
+        let token = config.secret.inner_token();
+        Arc::new(InsideCheck::new(Arc::clone(peers), config.sandbox, &token))
+    });
+    let proxy = Arc::new(EgressProxy::new(
+        config.egress,
+        outer.dialer,
+        inside.clone(),
+        move |line| drop(tell.try_send(line)),
     ));
+    let mut front = GatewayRelay::new(config.rules, config.inner, SessionStore::new(config.secret));
+    front.inside = inside;
+    let front = Arc::new(front);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -121,7 +129,7 @@ fn run_gateway(
         };
         let listener = TcpListener::from_std(listener).context("listen")?;
         tokio::spawn(proxy);
-        accept_connections(&listener, &front, peers).await;
+        accept_connections(&listener, &front, peers.as_ref()).await;
         Ok(())
     })
 }

@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 use super::access::{AccessRules, PeerVerdict};
 use super::connection_limits::ConnectionSlot;
 use super::headers::HeaderFilter;
+use super::inside::InsideCheck;
 use super::tokens::SessionStore;
 
 pub(crate) type Body = Either<Incoming, Full<Bytes>>;
@@ -22,6 +23,8 @@ pub(crate) type Body = Either<Incoming, Full<Bytes>>;
 pub struct GatewayRelay {
     pub rules: AccessRules,
     pub inner: SocketAddr,
+    /// Where others could listen at `inner`.
+    pub inside: Option<Arc<InsideCheck>>,
     desk: Mutex<SessionStore>,
     filter: HeaderFilter,
     /// The cookie's name, which contains the port because cookies are shared by all ports of a
@@ -78,6 +81,7 @@ impl GatewayRelay {
         GatewayRelay {
             rules,
             inner,
+            inside: None,
             filter: HeaderFilter::new(desk.launch_mark("copies")),
             desk: Mutex::new(desk),
             cookie,
@@ -127,6 +131,9 @@ impl GatewayRelay {
         }
         self.strip_credentials(request.headers_mut());
         self.filter.filter_request(request.headers_mut());
+        if let Some(inside) = &self.inside {
+            inside.add_token(request.headers_mut());
+        }
         let host = request.headers().get(header::HOST).cloned();
         let mut response = match self.relay_request(line, request).await {
             Ok(response) => response,
@@ -177,10 +184,7 @@ impl GatewayRelay {
             .query()
             .filter(|_| request.uri().path() == "/" && *request.method() == Method::GET)?
             .strip_prefix("ticket=")?;
-        let mut response = text_response(StatusCode::SEE_OTHER, "");
-        response
-            .headers_mut()
-            .insert(header::LOCATION, HeaderValue::from_static("/"));
+        let mut response = go_home(request.headers());
         let value = self.lock_sessions().redeem_ticket(ticket)?;
         let cookie = format!("{}={value}; Path=/; HttpOnly; SameSite=Strict", self.cookie);
         response
@@ -295,6 +299,12 @@ impl GatewayRelay {
             }
         }
         let stream = TcpStream::connect(self.inner).await.map_err(drop)?;
+        // Before anything of the request is sent.
+        if let Some(inside) = &self.inside
+            && !inside.reaches_sandbox(&stream).await
+        {
+            return Err(());
+        }
         let _ = stream.set_nodelay(true);
         let (mut sender, connection) = handshake(TokioIo::new(stream)).await.map_err(drop)?;
         tokio::spawn(connection.with_upgrades());
@@ -363,6 +373,36 @@ fn refuse_service_worker(headers: &HeaderMap) -> Response<Body> {
             HeaderName::from_static(name),
             HeaderValue::from_static(value),
         );
+    }
+    response
+}
+
+/// Leads to the front page without the ticket. A browser that came by a link of another page would
+/// follow a redirect without the cookie, since it counts as that page's (SameSite=Strict), so it gets
+/// a page of this site.
+fn go_home(headers: &HeaderMap) -> Response<Body> {
+    let led = headers
+        .get("sec-fetch-site")
+        .is_some_and(|v| v == "cross-site" || v == "same-site");
+    if !led {
+        let mut response = text_response(StatusCode::SEE_OTHER, "");
+        response
+            .headers_mut()
+            .insert(header::LOCATION, HeaderValue::from_static("/"));
+        return response;
+    }
+    let mut response = text_response(
+        StatusCode::OK,
+        "<!doctype html>\n<meta http-equiv=\"refresh\" content=\"0; url=/\">\n<title>ComfyUI</title>\n",
+    );
+    for (name, value) in [
+        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+        (header::CONTENT_SECURITY_POLICY, "default-src 'none'"),
+        (header::REFERRER_POLICY, "no-referrer"),
+    ] {
+        response
+            .headers_mut()
+            .insert(name, HeaderValue::from_static(value));
     }
     response
 }

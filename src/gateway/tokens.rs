@@ -73,6 +73,11 @@ impl LaunchSecret {
         self.hex_mac("bearer")
     }
 
+    /// Returns what ComfyUI's own port admits, where others could reach it.
+    pub(crate) fn inner_token(&self) -> String {
+        self.hex_mac("inner port")
+    }
+
     /// Returns a mark of this launch for `purpose`: 16 digits that need not stay secret.
     pub(crate) fn launch_mark(&self, purpose: &str) -> String {
         let mut mac = self.hex_mac(&format!("mark of {purpose}"));

@@ -17,6 +17,8 @@ pub(super) struct GatewayProcess {
     child: Child,
     /// Its credentials, if it has a port.
     handle: Option<PathBuf>,
+    /// What ComfyUI's own port admits.
+    pub inner_token: String,
 }
 
 /// Starts the gateway, which is listening when this returns; without a port only its egress proxy
@@ -32,6 +34,7 @@ pub(super) fn start_gateway(
         .transpose()?
         .map(Into::into);
     let secret = tokens::LaunchSecret::new()?;
+    let inner_token = secret.inner_token();
     let (report, told) = spawn::report_pipe()?;
     let mut c = spawn::role_command(Role::Gateway)?;
     c.stdout(voice.stdio()?).stderr(voice.stdio()?);
@@ -44,6 +47,7 @@ pub(super) fn start_gateway(
         listener: listener.as_ref().map(AsRawFd::as_raw_fd),
         network: network.room.as_ref().map(AsRawFd::as_raw_fd),
         inner: network.inner,
+        sandbox: spec.uid,
         rules: access::AccessRules {
             owner: spec.owner,
             clients: spec.network.clients.clone(),
@@ -73,7 +77,11 @@ pub(super) fn start_gateway(
             (None, None) => Ok(()),
         }
     });
-    let gateway = GatewayProcess { child, handle };
+    let gateway = GatewayProcess {
+        child,
+        handle,
+        inner_token,
+    };
     match started {
         Ok(()) => Ok(gateway),
         Err(p) => {

@@ -1,7 +1,8 @@
 //! Launching ComfyUI. [`client`] is the owner's side, [`supervisor`] the launcher, [`processes`]
 //! starts its processes, [`sandbox_process`] becomes the sandbox user, [`log_writer`] keeps the log
 //! if there is no terminal, [`import_log`] reads ComfyUI's output, [`import_check_run`] loads
-//! everything once, [`control`] takes commands, and [`add_only_probe`] tests what a share enforces.
+//! everything once, [`inner_port`] guards ComfyUI's own port, [`control`] takes commands, [`leftovers`] ends what a launch left running, and [`add_only_probe`] tests what a share
+//! enforces.
 
 pub(crate) mod add_only_probe;
 mod applied;
@@ -10,6 +11,8 @@ pub(crate) mod control;
 mod gateway_process;
 pub(crate) mod import_check_run;
 pub(crate) mod import_log;
+mod inner_port;
+mod leftovers;
 pub(crate) mod log_writer;
 mod mode;
 mod network;

@@ -15,7 +15,7 @@ use super::gateway_process::{GatewayProcess, start_gateway};
 use super::network;
 use super::network::LaunchNetwork;
 use super::sandbox_process::{SandboxAccount, SandboxConfig};
-use super::{KILL, port};
+use super::{KILL, inner_port, port};
 use crate::confine::Confinement;
 use crate::desired::launch::{self, LaunchSpec};
 use crate::host::confine::opened_paths::OpenedPath;
@@ -57,8 +57,10 @@ pub(crate) struct RunningLaunch {
     _memory: Option<memory_cgroup::MemoryCgroup>,
     /// What the process found missing on this system.
     pub notes: Vec<String>,
-    /// ComfyUI's stdin and report pipe while it waits to begin.
-    gate: Option<(std::process::ChildStdin, std::fs::File)>,
+    /// ComfyUI's stdin: a line lets it begin; on macOS its end is ComfyUI's.
+    stdin: Option<std::process::ChildStdin>,
+    /// Its report pipe while it waits to begin.
+    report: Option<std::fs::File>,
 }
 
 /// What to start, and how.
@@ -104,22 +106,37 @@ pub(crate) fn start_processes(
         }
         false => None,
     };
-    let (mut comfyui, report) = spawn_sandbox(spec, &network, confinement, cast)?;
-    let stdin = comfyui.stdin.take();
-    let pid = i32::try_from(comfyui.id()).unwrap_or(0);
-    let target = Pid::from_raw(if network.room.is_some() { pid } else { -pid });
-    let mut running = RunningLaunch {
-        comfyui,
-        target,
-        gateway,
-        _memory: network.memory,
-        notes: Vec::new(),
-        gate: None,
+    let mut command = cast.command.clone();
+    // Elsewhere nobody else can reach it.
+    if let Some(gateway) = gateway
+        .as_ref()
+        .filter(|_| cast.serves && network.room.is_none())
+    {
+        inner_port::guard_port(&mut command, network.inner.port(), &gateway.inner_token)?;
+    }
+    let cast = SpawnOptions {
+        command: &command,
+        ..cast
     };
-    match spawn::read_first_report(report.into()) {
-        FirstReport::Ready(notes, report) => {
-            running.notes = notes;
-            running.gate = stdin.map(|s| (s, report));
+    let started = start_sandbox(spec, &network, &confinement, &cast);
+    // Only the started process has the other end of its terminal.
+    drop(cast);
+    let (child, first, mut notes) = match started {
+        Ok(started) => started,
+        Err(p) => {
+            gateway.into_iter().for_each(GatewayProcess::end);
+            return Err(p);
+        }
+    };
+    let mut running = RunningLaunch::new(child, gateway, network);
+    match first {
+        FirstReport::Ready(ready, report) => {
+            running.notes.append(&mut notes);
+            running.notes.extend(ready.lacking);
+            if running.target.as_raw() < 0 && ready.pid > 1 {
+                running.target = Pid::from_raw(-ready.pid);
+            }
+            running.report = Some(report);
             Ok(running)
         }
         FirstReport::Failed(p) => {
@@ -129,8 +146,40 @@ pub(crate) fn start_processes(
     }
 }
 
+/// Starts the process that becomes ComfyUI, and hears what it says first; with what this system did
+/// not do for it.
+fn start_sandbox(
+    spec: &LaunchSpec,
+    network: &LaunchNetwork,
+    confinement: &Confinement,
+    cast: &SpawnOptions,
+) -> Result<(Child, FirstReport, Vec<String>)> {
+    let own_session = spec.os.is_macos() && spec.account;
+    if own_session {
+        let (mut child, report) = spawn_sandbox(spec, network, confinement, cast, true)?;
+        let first = spawn::read_first_report(report.into());
+        if !matches!(first, FirstReport::Failed(None)) {
+            return Ok((child, first, Vec::new()));
+        }
+        // It did not come as far as comfy's own program.
+        drop(child.stdin.take());
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+    let (child, report) = spawn_sandbox(spec, network, confinement, cast, false)?;
+    let first = spawn::read_first_report(report.into());
+    let note = own_session.then(|| {
+        format!(
+            "no session of its own for {} (`launchctl asuser` failed), so without its profile it \
+             could reach your clipboard and applications",
+            spec.user
+        )
+    });
+    Ok((child, first, note.into_iter().collect()))
+}
+
 /// Refuses uids that cannot be a sandbox's.
-fn refuse_bad_ids(spec: &LaunchSpec) -> Result<()> {
+pub(super) fn refuse_bad_ids(spec: &LaunchSpec) -> Result<()> {
     if spec.account
         && (spec.uid == 0
             || spec.uid == spec.owner
@@ -149,8 +198,9 @@ fn refuse_bad_ids(spec: &LaunchSpec) -> Result<()> {
 fn spawn_sandbox(
     spec: &LaunchSpec,
     network: &LaunchNetwork,
-    confinement: Confinement,
-    cast: SpawnOptions,
+    confinement: &Confinement,
+    cast: &SpawnOptions,
+    own_session: bool,
 ) -> Result<(Child, OwnedFd)> {
     let SpawnOptions {
         command,
@@ -160,13 +210,23 @@ fn spawn_sandbox(
         terminal,
         ..
     } = cast;
+    let account = bare.clone().or_else(|| {
+        spec.account.then(|| SandboxAccount {
+            name: spec.user.clone(),
+            uid: spec.uid,
+            gid: spec.gid,
+        })
+    });
     let (report, told) = spawn::report_pipe()?;
-    let mut c = spawn::role_command(Role::Sandbox)?;
+    let mut c = match &account {
+        Some(a) if own_session => spawn::role_command_in_session(Role::Sandbox, a.uid)?,
+        _ => spawn::role_command(Role::Sandbox)?,
+    };
     c.stdout(voice.stdio()?).stderr(voice.stdio()?);
-    let given = InheritedPaths::from_opened(&confinement, opened, network.room.is_some())?;
+    let given = InheritedPaths::from_opened(confinement, opened, network.room.is_some())?;
     let mut kept = vec![&told];
     kept.extend(&network.room);
-    kept.extend(&terminal);
+    kept.extend(terminal);
     kept.extend(given.rules.iter().map(|(_, fd)| fd).chain(&given.temps));
     spawn::inherit_fds(&mut c, &kept);
     let cell = SandboxConfig {
@@ -178,20 +238,15 @@ fn spawn_sandbox(
         temps: given.temps.iter().map(AsRawFd::as_raw_fd).collect(),
         bare: bare.is_some(),
         seatbelt: spec.os.is_macos() && bare.is_none(),
-        account: bare.or_else(|| {
-            spec.account.then(|| SandboxAccount {
-                name: spec.user.clone(),
-                uid: spec.uid,
-                gid: spec.gid,
-            })
-        }),
+        account,
         open_files: spec.open_files,
-        command: command.clone(),
-        confinement,
+        command: (*command).clone(),
+        confinement: confinement.clone(),
         report: told.as_raw_fd(),
         network: network.room.as_ref().map(AsRawFd::as_raw_fd),
         terminal: terminal.as_ref().map(AsRawFd::as_raw_fd),
-        launcher: spawn::own_pid(),
+        ends_with_stdin: spec.os.is_macos() && spec.account,
+        launcher: if own_session { 0 } else { spawn::own_pid() },
     };
     let mut comfyui = c.spawn().context("start ComfyUI")?;
     drop((told, given));
@@ -256,12 +311,30 @@ impl InheritedPaths {
 }
 
 impl RunningLaunch {
+    fn new(
+        mut comfyui: Child,
+        gateway: Option<GatewayProcess>,
+        network: LaunchNetwork,
+    ) -> RunningLaunch {
+        let pid = i32::try_from(comfyui.id()).unwrap_or(0);
+        RunningLaunch {
+            stdin: comfyui.stdin.take(),
+            comfyui,
+            target: Pid::from_raw(if network.room.is_some() { pid } else { -pid }),
+            gateway,
+            _memory: network.memory,
+            notes: Vec::new(),
+            report: None,
+        }
+    }
+
     /// Lets ComfyUI begin. If it cannot be executed, the reason is printed, and
     /// [`RunningLaunch::wait_for_end`] sees it exit.
     pub(crate) fn let_begin(&mut self) {
-        if let Some((mut stdin, report)) = self.gate.take() {
-            let _ = stdin.write_all(b"\n");
-            drop(stdin);
+        if let Some(report) = self.report.take() {
+            if let Some(stdin) = &mut self.stdin {
+                let _ = stdin.write_all(b"\n");
+            }
             if let Some(p) = spawn::read_report(report, b"") {
                 crate::render::print_problem(&p);
             }

@@ -5,16 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::gateway::tokens::GatewayCredentials;
+use crate::host::net::http::local_agent;
 
 /// Asks once, and returns whether ComfyUI answers.
 pub(crate) fn is_answering(address: &str, handle: Option<&GatewayCredentials>) -> bool {
-    let url = format!(
-        "{}/system_stats",
-        address
-            .replace("//0.0.0.0:", "//127.0.0.1:")
-            .replace("//[::]:", "//[::1]:")
-    );
-    let mut request = crate::host::net::http::local_agent().get(&url);
+    let url = reachable_url(address, "/system_stats");
+    let mut request = local_agent().get(&url);
     if let Some(h) = handle {
         request = request.header(
             "Authorization",
@@ -22,6 +18,22 @@ pub(crate) fn is_answering(address: &str, handle: Option<&GatewayCredentials>) -
         );
     }
     request.call().is_ok()
+}
+
+/// Whether the gateway admits this user without a token, whether or not ComfyUI answers yet.
+pub(crate) fn is_admitted(address: &str) -> bool {
+    match local_agent().get(&reachable_url(address, "/")).call() {
+        Ok(_) => true,
+        Err(ureq::Error::StatusCode(code)) => code != 403,
+        Err(_) => false,
+    }
+}
+
+fn reachable_url(address: &str, path: &str) -> String {
+    let host = address
+        .replace("//0.0.0.0:", "//127.0.0.1:")
+        .replace("//[::]:", "//[::1]:");
+    format!("{host}{path}")
 }
 
 /// Asks repeatedly until ComfyUI answers or has exited.

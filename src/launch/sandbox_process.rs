@@ -12,7 +12,6 @@ use std::process::ExitCode;
 use crate::confine::Confinement;
 use crate::confine::seatbelt::{LaunchPlaces, SeatbeltProfile};
 use crate::desired::launch::LaunchCommand;
-use crate::host::machine::operating_system;
 use crate::host::roles::credentials::{self, Dropped, GroupsReplaced};
 use crate::host::roles::serve::{self, Report, RoleConfig};
 use crate::host::{confine, fs, memory_cgroup, terminal, tools};
@@ -43,7 +42,11 @@ pub(crate) struct SandboxConfig {
     pub network: Option<RawFd>,
     /// Its own terminal, in place of null and pipes.
     pub terminal: Option<RawFd>,
-    /// The process that started it; it exits with that process.
+    /// Whether its group is killed when its stdin ends, where nothing else ends it with the
+    /// launcher.
+    pub ends_with_stdin: bool,
+    /// The process that started it; it exits with that process. 0: a program of the system's is in
+    /// between.
     pub launcher: i32,
 }
 
@@ -116,7 +119,11 @@ fn execute_program(
     let ready = become_sandbox(cell, opened, groups).and_then(|dropped| {
         let terminal = cell.terminal.map(serve::adopt_fd).transpose()?;
         let (profile, lacking) = make_profile(cell, terminal.as_ref())?;
-        wait_for_go(report, &lacking).map(|()| (dropped, terminal, profile))
+        wait_for_go(report, &lacking)?;
+        if cell.ends_with_stdin {
+            serve::end_with_stdin()?;
+        }
+        Ok((dropped, terminal, profile))
     });
     match ready {
         Ok((dropped, terminal, profile)) => {
@@ -172,7 +179,7 @@ fn become_sandbox(
     }
     credentials::set_no_new_privs()?;
     #[cfg(target_os = "linux")]
-    if !operating_system().is_macos() {
+    if !cell.seatbelt {
         crate::host::confine::landlock_rules::apply_rules(&cell.confinement, opened)?;
         // If there is none, the launcher has already warned, or refused.
         if crate::host::confine::seccomp_filter::is_available() {

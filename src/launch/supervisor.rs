@@ -9,6 +9,7 @@ use std::sync::mpsc::Sender;
 
 use super::control::ControlSocket;
 use super::import_log::LogContext;
+use super::leftovers::LeftoversGuard;
 use super::network::{LaunchNetwork, prepare_network};
 use super::preparation::{self, ScratchDir};
 use super::processes::{self, OutputTarget, RunningLaunch};
@@ -87,6 +88,8 @@ fn run_launch(only: Option<String>, boot: bool) -> Result<u8> {
         launch.explain();
         return Ok(0);
     }
+    // To the end of this launch.
+    let _leftovers = LeftoversGuard::begin(&launch.spec)?;
     let mut ready = launch.make_ready(mode)?;
     let (code, asked) = supervise(launch, &mut ready, mode, boot)?;
     // The system must not restart it after a stop that was asked for.
@@ -218,7 +221,7 @@ impl Launch {
             self.spec.keep_aside(&mut self.command, &s.path);
         }
         let walls = self.spec.account && self.unconfined.is_none();
-        let opened = if walls {
+        let mut opened = if walls {
             opened_paths::open_all(&self.confinement, &self.spec, mode.tries())?
         } else {
             OpenedPaths::default()
@@ -236,6 +239,8 @@ impl Launch {
                 lacking.extend(missing);
                 real
             };
+            // Seatbelt takes paths.
+            opened.opened.clear();
         }
         Ok(Ready {
             _scratch: scratch,

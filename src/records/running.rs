@@ -126,6 +126,38 @@ impl InstanceLock {
     }
 }
 
+/// Held by each launch of a sandbox user, whatever it starts: who has it alone knows that no process
+/// of the sandbox user's belongs to a launch.
+pub(crate) struct LaunchesLock(Flock<std::fs::File>);
+
+impl LaunchesLock {
+    /// Waits while another launch, alone, ends what is left of an earlier one. The file is root's
+    /// alone: whoever can open it can hold it.
+    ///
+    /// # Errors
+    /// The disk.
+    pub(crate) fn acquire_shared(paths: &InstancePaths) -> Result<LaunchesLock> {
+        let path = paths.records.join("launches.lock");
+        let doing = || format!("take the lock {}", path.display());
+        let (dir, name) = open_parent(&path).with_context(doing)?;
+        let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let fd = openat(&dir, name.as_c_str(), flags, as_mode(0o600)).with_context(doing)?;
+        Flock::lock(std::fs::File::from(fd), FlockArg::LockShared)
+            .map(LaunchesLock)
+            .map_err(|(_, e)| e)
+            .with_context(doing)
+    }
+
+    /// Does it if no other launch holds the lock; `None`: one does.
+    pub(crate) fn when_alone<T>(&self, what: impl FnOnce() -> T) -> Option<T> {
+        self.0.relock(FlockArg::LockExclusiveNonblock).ok()?;
+        let done = what();
+        // It holds the lock: nobody can have taken it meanwhile.
+        let _ = self.0.relock(FlockArg::LockShared);
+        Some(done)
+    }
+}
+
 fn lock_path(paths: &InstancePaths) -> PathBuf {
     paths.records.join("live.lock")
 }

@@ -224,6 +224,19 @@ fn without_a_told_uid_a_ticket_becomes_a_cookie_and_programs_send_a_token() {
         "{cookie}"
     );
     assert!(ask(path, "").contains("403"), "a ticket is good once");
+    // From the page that `comfy open` leaves: a redirect would not carry the cookie.
+    let url = p.handle.open_url().unwrap();
+    let (_, ticket) = url.split_once("/?").unwrap();
+    let led = "\nSec-Fetch-Site: cross-site\nSec-Fetch-Mode: navigate\nSec-Fetch-Dest: document";
+    let answer = ask(&format!("/?{ticket}"), led);
+    assert!(
+        answer.starts_with("HTTP/1.1 200 ")
+            && answer.contains("content=\"0; url=/\"")
+            && answer.to_lowercase().contains("set-cookie: comfy-"),
+        "{answer}"
+    );
+    let embedded = led.replace("document", "iframe");
+    assert!(ask(&format!("/?{ticket}"), &embedded).contains("another site sent"));
     let pair = cookie.split(';').next().unwrap();
     assert!(ask("/", &format!("\nCookie: other=1; {pair}; more=2")).ends_with("hello"));
     let seen = p.seen.recv().unwrap();

@@ -18,6 +18,8 @@ use std::time::Duration;
 use super::work::{BuildWork, WorkNeeds};
 use crate::confine::{Confinement, PathAccess, PathOwner, PathRule, places};
 use crate::host::machine::operating_system;
+#[cfg(not(target_os = "linux"))]
+use crate::host::process;
 use crate::host::roles::Role;
 use crate::host::roles::credentials::{self, Dropped};
 use crate::host::roles::serve::{self, RoleConfig};
@@ -234,33 +236,11 @@ fn end_all_of(_: u32) -> Result<()> {
     Ok(())
 }
 
-/// Ends every process of the uid, which is the instance's alone, and waits until there is none.
+/// Ends every process of the uid, which is the instance's alone.
 #[cfg(not(target_os = "linux"))]
 fn end_all_of(uid: u32) -> Result<()> {
-    use crate::host::process::{ProgramRunner, SystemRunner};
-    credentials::kill_all_of_uid(uid)?;
-    let wanted = uid.to_string();
-    // What ps(1) cannot say counts as alive.
-    let alive = || {
-        SystemRunner
-            .run_program(&[crate::host::tools::PS, "-axo", "uid=,state="])
-            .map_or(true, |o| {
-                o.status != 0
-                    || o.stdout
-                        .lines()
-                        .any(|l| l.split_whitespace().next() == Some(&wanted) && !l.contains('Z'))
-            })
-    };
-    for _ in 0..100 {
-        if !alive() {
-            return Ok(());
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    Err(Problem::new(format!(
-        "a process of the build uid {uid} does not end, so nothing that it wrote can be trusted"
-    ))
-    .with_hint(format!("kill it: sudo pkill -9 -U {uid}")))
+    process::end_all_of(uid)
+        .map_err(|p| p.with_prefix("nothing that a build process wrote can be trusted: "))
 }
 
 /// The job's side: becomes what it is told, does the one piece of work, answers. Must be called

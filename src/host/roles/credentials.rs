@@ -98,14 +98,15 @@ fn has_only_ids(uid: u32, gid: u32) -> bool {
 ///
 /// # Errors
 /// The system's own.
-#[cfg(not(target_os = "linux"))]
 pub(crate) fn kill_all_of_uid(uid: u32) -> Result<()> {
     if uid == 0 {
         return Err(Problem::new("the processes of root are not killed"));
     }
     // SAFETY: the child calls only setgid, setuid, kill and _exit, which are safe after fork
     // (signal-safety(7)).
-    match unsafe { nix::unistd::fork() }.context("end the build processes")? {
+    match unsafe { nix::unistd::fork() }
+        .with_context(|| format!("end the processes of uid {uid}"))?
+    {
         // SAFETY: plain calls on plain numbers; the child ends here.
         nix::unistd::ForkResult::Child => unsafe {
             if libc::setgid(uid) == 0 && libc::setuid(uid) == 0 {

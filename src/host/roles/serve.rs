@@ -10,6 +10,7 @@ use nix::libc;
 use nix::unistd::{ForkResult, Pid};
 use serde::de::DeserializeOwned;
 
+use super::spawn::ReadyReport;
 use super::wire;
 use crate::host::lines;
 use crate::problem::{Context, Problem, Result};
@@ -46,7 +47,11 @@ impl Report {
     pub(crate) fn ready(&self, lacking: &[String]) -> Result<()> {
         let what = || "say that it is ready".to_string();
         if let Report::Pipe(fd) = self {
-            let line = serde_json::to_string(lacking).with_context(what)? + "\n";
+            let ready = ReadyReport {
+                pid: nix::unistd::getpid().as_raw(),
+                lacking: lacking.into(),
+            };
+            let line = serde_json::to_string(&ready).with_context(what)? + "\n";
             nix::unistd::write(fd, line.as_bytes()).with_context(what)?;
         }
         Ok(())
@@ -149,21 +154,52 @@ pub(crate) fn adopt_fd(number: RawFd) -> Result<OwnedFd> {
 /// # Errors
 /// /dev/fd cannot be listed.
 pub(crate) fn cloexec_from_3() -> Result<()> {
-    for entry in std::fs::read_dir("/dev/fd")
-        .context("list the open descriptors")?
-        .flatten()
-    {
-        if let Some(n) = entry
-            .file_name()
-            .to_str()
-            .and_then(|n| n.parse::<RawFd>().ok())
-            .filter(|n| *n > 2)
-        {
-            // SAFETY: a number; one that is closed by now is an error that does not matter.
-            unsafe { libc::fcntl(n, libc::F_SETFD, libc::FD_CLOEXEC) };
-        }
+    for n in descriptors_from_3()? {
+        // SAFETY: a number; one that is closed by now is an error that does not matter.
+        unsafe { libc::fcntl(n, libc::F_SETFD, libc::FD_CLOEXEC) };
     }
     Ok(())
+}
+
+fn descriptors_from_3() -> Result<Vec<RawFd>> {
+    let all = std::fs::read_dir("/dev/fd").context("list the open descriptors")?;
+    let number = |name: std::ffi::OsString| name.to_str()?.parse::<RawFd>().ok();
+    let numbers = all.flatten().filter_map(|e| number(e.file_name()));
+    Ok(numbers.filter(|n| *n > 2).collect())
+}
+
+/// Goes on in a second process until stdin ends, as it does with the launcher, and then kills this
+/// one with its whole group: macOS ends no process with its parent. The second process has a session
+/// of its own, no output and no other descriptor, and whoever is confined later cannot signal it.
+///
+/// # Errors
+/// The system's own.
+pub(crate) fn end_with_stdin() -> Result<()> {
+    let what = || "watch the launcher".to_string();
+    let group = nix::unistd::getpgrp();
+    if fork_process()?.is_some() {
+        return Ok(());
+    }
+    let watch = || -> Result<()> {
+        nix::unistd::setsid().with_context(what)?;
+        for n in descriptors_from_3()? {
+            // SAFETY: nothing in this process uses it again: it ends below without destructors.
+            unsafe { libc::close(n) };
+        }
+        let null = std::fs::File::options()
+            .write(true)
+            .open("/dev/null")
+            .with_context(what)?;
+        nix::unistd::dup2_stdout(&null).with_context(what)?;
+        nix::unistd::dup2_stderr(&null).with_context(what)?;
+        while nix::unistd::read(std::io::stdin(), &mut [0; 64]).is_ok_and(|n| n > 0) {}
+        Ok(())
+    };
+    // If it cannot watch, nothing may run unwatched.
+    let _ = watch();
+    let _ = nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL);
+    // SAFETY: ends this process, without anything of the other one's.
+    unsafe { libc::_exit(0) }
 }
 
 /// Ends this process when the one above ends (prctl(2)); `parent` is that one, which may have ended

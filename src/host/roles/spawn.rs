@@ -1,6 +1,7 @@
 //! Starts comfy's own program in another role: nothing of the environment, no descriptor but those
 //! that are handed over, and one line of JSON that says what to do.
 
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
@@ -11,7 +12,7 @@ use nix::errno::Errno;
 use nix::libc;
 
 use super::Role;
-use crate::host::lines;
+use crate::host::{env, lines, tools};
 use crate::problem::{Context, Problem, Result};
 
 /// The folders of programs that comfy's own processes know.
@@ -70,19 +71,42 @@ pub(crate) fn own_program() -> std::io::Result<PathBuf> {
 ///
 /// # Errors
 /// The program cannot be found.
+pub(crate) fn role_command(role: Role) -> Result<Command> {
+    let own = own_program().context("find comfy's own program")?;
+    Ok(plain_command(own, &[OsStr::new(role.subcommand())]))
+}
+
+/// The same in the session that launchd keeps for `uid`, rather than in the caller's: with the
+/// latter's, a process reaches the owner's clipboard and applications, whatever its uid
+/// (launchctl(1), asuser, which leaves the credentials as they are).
+///
+/// # Errors
+/// As [`role_command`].
+pub(crate) fn role_command_in_session(role: Role, uid: u32) -> Result<Command> {
+    // By its path: another program starts it.
+    let own = std::env::current_exe().context("find comfy's own program")?;
+    let uid = uid.to_string();
+    let arguments = [
+        OsStr::new("asuser"),
+        OsStr::new(&uid),
+        own.as_os_str(),
+        OsStr::new(role.subcommand()),
+    ];
+    Ok(plain_command(tools::located(tools::LAUNCHCTL), &arguments))
+}
+
 #[expect(
     clippy::disallowed_methods,
     reason = "comfy itself, with a cleared environment"
 )]
-pub(crate) fn role_command(role: Role) -> Result<Command> {
-    let own = own_program().context("find comfy's own program")?;
-    let mut c = Command::new(own);
-    c.arg(role.subcommand())
+fn plain_command(program: PathBuf, arguments: &[&OsStr]) -> Command {
+    let mut c = Command::new(program);
+    c.args(arguments)
         .env_clear()
-        .envs(crate::host::env::test_switches())
+        .envs(env::test_switches())
         .current_dir("/")
         .stdin(Stdio::piped());
-    Ok(c)
+    c
 }
 
 /// Lets `command` keep these descriptors, under their numbers.
@@ -123,11 +147,20 @@ pub(crate) fn send_config(child: &mut Child, config: &impl serde::Serialize) -> 
     Ok(())
 }
 
+/// What a role says when only its last step is left.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct ReadyReport {
+    /// Its process id; another one than that of the process that was started, if a program of the
+    /// system's is in between.
+    pub pid: i32,
+    /// What it found missing on this system.
+    pub lacking: Vec<String>,
+}
+
 /// What a role says first through its report pipe.
 pub(crate) enum FirstReport {
-    /// Only the last step is left; with what the role found missing on this system, and the pipe for
-    /// what comes later.
-    Ready(Vec<String>, std::fs::File),
+    /// With the pipe for what comes later.
+    Ready(ReadyReport, std::fs::File),
     /// It failed, or ended without a word.
     Failed(Option<Problem>),
 }
@@ -138,8 +171,8 @@ pub(crate) fn read_first_report(mut report: std::fs::File) -> FirstReport {
     while (text.len() as u64) < lines::WORD && report.read(&mut byte).is_ok_and(|n| n == 1) {
         if byte[0] != b'\n' {
             text.push(byte[0]);
-        } else if let Ok(notes) = serde_json::from_slice::<Vec<String>>(&text) {
-            return FirstReport::Ready(notes, report);
+        } else if let Ok(ready) = serde_json::from_slice(&text) {
+            return FirstReport::Ready(ready, report);
         } else {
             break;
         }
@@ -176,27 +209,24 @@ mod tests {
             writer.write_all(text.as_bytes()).unwrap();
             drop(writer);
             match read_first_report(OwnedFd::from(reader).into()) {
-                FirstReport::Ready(notes, _) => format!("ready {notes:?}"),
+                FirstReport::Ready(r, _) => format!("ready, {} lacks {:?}", r.pid, r.lacking),
                 FirstReport::Failed(Some(p)) => format!("failed: {}", p.message),
                 FirstReport::Failed(None) => "failed without a word".into(),
             }
         };
         let problem = serde_json::to_string(&Problem::new("no room")).unwrap();
         let all = [
-            "[]\n",
-            "[\"no caches\"]\n",
+            "{\"pid\":7,\"lacking\":[\"caches\"]}\n",
             &problem,
             "",
-            "[\"cut",
+            "{\"pid\":7",
             "what\n",
-        ]
-        .map(told);
-        insta::assert_snapshot!(all.join("\n"), @r#"
-        ready []
-        ready ["no caches"]
+        ];
+        insta::assert_snapshot!(all.map(told).join("\n"), @r#"
+        ready, 7 lacks ["caches"]
         failed: no room
         failed without a word
-        failed: ["cut
+        failed: {"pid":7
         failed: what
         "#);
     }
