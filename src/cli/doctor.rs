@@ -5,15 +5,17 @@ use std::time::Duration;
 use super::GlobalArgs;
 use super::target::LaunchTarget;
 use crate::doctor::probes::ProbeContext;
+use crate::doctor::report::{self, PrivateWords, ReportFact, ReportPage};
 use crate::doctor::{
     ProbeAs, ProbeOutcome, ProbeRequest, ProbeResult, ProbeVerdict, parse_listening_port,
     parse_result, verdicts_of,
 };
 use crate::host::elevate;
-use crate::host::machine::identity;
+use crate::host::machine::{identity, report_facts};
 use crate::host::roles::Role;
 use crate::launch::LaunchMode;
 use crate::launch::client::send_request;
+use crate::manifest::LaunchSession;
 use crate::plan::Desired;
 use crate::problem::{Context, EXIT_FINDINGS, Problem, Result};
 use crate::project::ComfyProject;
@@ -25,13 +27,17 @@ use crate::text::escape_text;
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  comfy doctor                needs root to become the sandbox user; \
-        leaves nothing changed\n  comfy doctor --json\n\nExits with 2 if an attempt succeeded. If \
+        leaves nothing changed\n  comfy doctor --json\n  comfy doctor --report       tries \
+        more on a Mac: the GPU in every way to start ComfyUI\n\nExits with 2 if an attempt succeeded. If \
         ComfyUI is running (`comfy start`), doctor also tries its port as another user."
 )]
 pub(crate) struct DoctorArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Print one page about this machine, without private data, to paste into an issue
+    #[arg(long, conflicts_with = "json")]
+    report: bool,
 }
 
 pub(crate) fn run(global: &GlobalArgs, args: &DoctorArgs) -> Result<u8> {
@@ -55,9 +61,23 @@ pub(crate) fn run(global: &GlobalArgs, args: &DoctorArgs) -> Result<u8> {
     let _service = offer_services(&mut question)?;
     let mut said = Vec::new();
     for by in [ProbeAs::Bare, ProbeAs::Confined, ProbeAs::Stranger] {
-        said.extend(launcher_tries(&project, &desired, &question, by)?);
+        let (results, _) = launcher_tries(&project, &desired, &question, by, None)?;
+        said.extend(results);
     }
-    let verdicts = verdicts_of(&said, desired.platform.os.is_macos());
+    let os = desired.platform.os;
+    let mut verdicts = verdicts_of(&said, os.is_macos());
+    let gpu_is_broken = verdicts
+        .iter()
+        .any(|v| v.id == "gpu.metal" && v.outcome == ProbeOutcome::Broken);
+    let mut facts = Vec::new();
+    if args.report || gpu_is_broken {
+        facts = find_facts(&project, &desired, &question, args.report)?;
+        explain_session(&mut verdicts, &facts, desired_session(&project));
+    }
+    if args.report {
+        render::print_stdout(report_text(&project, &desired, &facts, &verdicts).trim_end());
+        return Ok(0);
+    }
     let broken = verdicts.iter().any(|v| v.outcome == ProbeOutcome::Broken);
     if args.json {
         render::print_stdout(&render::plan_json::json_text(
@@ -81,6 +101,96 @@ pub(crate) fn run(global: &GlobalArgs, args: &DoctorArgs) -> Result<u8> {
         }
     }
     Ok(if broken { EXIT_FINDINGS } else { 0 })
+}
+
+/// Has facts found out: of each session that this system has, and unconfined too for a report.
+fn find_facts(
+    project: &ComfyProject,
+    desired: &Desired,
+    question: &ProbeContext,
+    whole: bool,
+) -> Result<Vec<ReportFact>> {
+    let question = ProbeContext {
+        facts: true,
+        ..question.clone()
+    };
+    let sessions: &[LaunchSession] = if desired.platform.os.is_macos() {
+        &[LaunchSession::Own, LaunchSession::Caller]
+    } else {
+        &[LaunchSession::Own]
+    };
+    let whom: &[ProbeAs] = if whole {
+        &[ProbeAs::Bare, ProbeAs::Confined]
+    } else {
+        &[ProbeAs::Confined]
+    };
+    let mut out = Vec::new();
+    for by in whom {
+        for session in sessions {
+            let (_, facts) = launcher_tries(project, desired, &question, *by, Some(*session))?;
+            out.extend(facts);
+        }
+    }
+    Ok(out)
+}
+
+fn desired_session(project: &ComfyProject) -> LaunchSession {
+    project.manifest.run.session
+}
+
+/// Says which session computes, if another one than comfy.toml's does.
+fn explain_session(verdicts: &mut [ProbeVerdict], facts: &[ReportFact], is: LaunchSession) {
+    let Some(better) = report::better_session(facts).filter(|better| *better != is) else {
+        return;
+    };
+    for v in verdicts.iter_mut().filter(|v| v.id == "gpu.metal") {
+        v.mend = Some(match better {
+            LaunchSession::Caller => {
+                "the GPU computes only in your own session: write [run] session = \"caller\", then \
+                 `comfy apply`; what is confined still does not reach your clipboard and applications"
+            }
+            LaunchSession::Own => {
+                "the GPU computes only in a session of its own: remove `session` from [run], then \
+                 `comfy apply`"
+            }
+        });
+    }
+}
+
+fn report_text(
+    project: &ComfyProject,
+    desired: &Desired,
+    facts: &[ReportFact],
+    verdicts: &[ProbeVerdict],
+) -> String {
+    let os = desired.platform.os;
+    let mut machine = vec![("comfy".to_string(), super::VERSION.to_string())];
+    machine.extend(report_facts::machine_facts(os));
+    for share in &desired.shares {
+        let access = format!("{:?}", share.access).to_lowercase();
+        machine.push((
+            "share".into(),
+            format!("{access}, managed: {}", share.manage),
+        ));
+    }
+    let path = |p: &std::path::Path| p.display().to_string();
+    let names = vec![
+        (desired.owner.name.clone(), "OWNER"),
+        (desired.sandbox.clone(), "SANDBOX"),
+        (identity::short_hostname(), "HOST"),
+    ];
+    let mut folders = vec![
+        (path(&desired.owner.home), "HOME"),
+        (path(&project.dir), "PROJECT"),
+    ];
+    folders.extend(desired.shares.iter().map(|s| (path(&s.path), "SHARE")));
+    let page = ReportPage {
+        machine,
+        facts,
+        verdicts,
+        denials: report_facts::denials(os, &[&desired.paths.base]),
+    };
+    page.text(&PrivateWords::new(names, folders))
 }
 
 /// Starts services of the owner's that the sandbox must not reach; they stop when the returned
@@ -111,17 +221,20 @@ fn launcher_tries(
     desired: &Desired,
     question: &ProbeContext,
     by: ProbeAs,
-) -> Result<Vec<ProbeResult>> {
+    session: Option<LaunchSession>,
+) -> Result<(Vec<ProbeResult>, Vec<ReportFact>)> {
     let how = LaunchMode::Tried(ProbeRequest {
         by,
         question: Box::new(question.clone()),
+        session,
     });
     // Some probes run unconfined, which the passwordless launcher never does.
     let mut asked = send_request(
         &LaunchTarget::for_project(project, desired).request(&[], how),
         elevate::start_role(Role::Launcher, true)?,
     )?;
-    let mut said = Vec::new();
+    let (mut said, mut facts) = (Vec::new(), Vec::new());
+    let in_session = session.unwrap_or_default();
     for line in asked.side.reader.lines().map_while(std::result::Result::ok) {
         if let Some(port) = parse_listening_port(&line) {
             let (outcome, detail) = if answers_with_mark(port, &question.mark) {
@@ -137,16 +250,17 @@ fn launcher_tries(
             });
         }
         said.extend(parse_result(by, &line));
+        facts.extend(report::parse_fact(by, in_session, &line));
     }
     drop(asked.side.stdin);
     let status = asked.side.child.wait().context("wait for the launcher")?;
-    if !status.success() || said.is_empty() {
+    if !status.success() || (said.is_empty() && facts.is_empty()) {
         return Err(Problem::new(format!(
             "the probes stopped early ({status}), so they prove nothing"
         ))
         .with_hint("run `comfy run --explain`; the lines above may say why"));
     }
-    Ok(said)
+    Ok((said, facts))
 }
 
 /// Returns whether the listener on `port` answers with `mark`: another program may have that port

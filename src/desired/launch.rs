@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use super::{GenerationSpec, InstancePaths};
 use crate::desired::share_spec::ShareSpec;
-use crate::manifest::NetworkSettings;
 use crate::manifest::platforms::OperatingSystem;
+use crate::manifest::{LaunchSession, NetworkSettings};
 use crate::problem::{Problem, Result};
 use crate::text::{did_you_mean, escape_text};
 
@@ -47,6 +47,12 @@ pub(crate) struct LaunchSpec {
     /// For each share behind links of the owner: the path as written, and the real one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub links: Vec<(PathBuf, PathBuf)>,
+    #[serde(default, skip_serializing_if = "is_own")]
+    pub session: LaunchSession,
+}
+
+fn is_own(session: &LaunchSession) -> bool {
+    *session == LaunchSession::Own
 }
 
 pub(crate) const FORMAT: u32 = 3;

@@ -3,10 +3,12 @@
 //! says what each probe means and how to repair it.
 
 pub(crate) mod probes;
+pub(crate) mod report;
 
 use std::collections::BTreeMap;
 
 use crate::doctor::probes::ProbeContext;
+use crate::manifest::LaunchSession;
 
 /// The script that runs the probes, with the interpreter of the live generation, without site and
 /// environment.
@@ -31,6 +33,8 @@ pub(crate) enum ProbeAs {
 pub(crate) struct ProbeRequest {
     pub by: ProbeAs,
     pub question: Box<ProbeContext>,
+    /// In which session; `None`: that of a launch.
+    pub session: Option<LaunchSession>,
 }
 
 #[derive(

@@ -1,6 +1,7 @@
 """Really tries what the sandbox must not be able to do. Run by `comfy doctor` as the sandbox user, once bare and once confined,
 with -I -S: nothing of a package or of anybody's environment is loaded. Takes its question as JSON, answers a JSON line a
-probe: [id, "held" | "broken" | "untried", detail]. Reads at most one byte of anything, and says nothing of what it read."""
+probe: [id, "held" | "broken" | "untried", detail], or, for the report, [id, "fact", text]. Reads at most one byte of anything,
+and says nothing of what it read."""
 import json, os, socket, subprocess, sys
 
 q = json.loads(sys.argv[1])
@@ -254,7 +255,103 @@ def metal():
     tell("gpu.metal", "broken", why)
 
 
-if q["as"] == "stranger":
+# Each fact comes from a process of its own, so that a crash is an answer.
+METAL = """
+import ctypes
+load = ctypes.CDLL
+load("/System/Library/Frameworks/CoreGraphics.framework/CoreGraphics")
+metal, objc = load("/System/Library/Frameworks/Metal.framework/Metal"), load("/usr/lib/libobjc.A.dylib")
+p = ctypes.c_void_p
+objc.sel_registerName.restype, objc.sel_registerName.argtypes = p, [ctypes.c_char_p]
+objc.objc_msgSend.restype, objc.objc_msgSend.argtypes = ctypes.c_ulong, [p, p]
+metal.MTLCopyAllDevices.restype = metal.MTLCreateSystemDefaultDevice.restype = p
+def all_devices():
+    found = metal.MTLCopyAllDevices()
+    return f"MTLCopyAllDevices {objc.objc_msgSend(found, objc.sel_registerName(b'count')) if found else 'null'}"
+def default():
+    return f"MTLCreateSystemDefaultDevice {'a device' if metal.MTLCreateSystemDefaultDevice() else 'null'}"
+"""
+MATMUL = "import torch; x = torch.ones(64, 64, device='mps'); print((x @ x)[0, 0].item())"
+CONFSTR = """
+import os
+def folder(number):
+    try:
+        path = os.confstr(number)
+        return "writable" if os.access(path, os.W_OK) else "there" if os.path.isdir(path) else "missing"
+    except (OSError, ValueError) as e:
+        return type(e).__name__
+print(", ".join(f"{n} {folder(65536 + i)}" for i, n in enumerate(["user", "temp", "cache"])))
+"""
+LOCALHOST = """
+import socket, time
+start = time.monotonic()
+try:
+    found = ", ".join(sorted({a[4][0] for a in socket.getaddrinfo("localhost", 1)}))
+except OSError as e:
+    found = type(e).__name__
+took = time.monotonic() - start
+print(f"{found} {'at once' if took < 1 else f'after {took:.0f} s'}")
+"""
+
+
+def fact(name, *argv, timeout=60):
+    """What a program printed last; else how it ended."""
+    try:
+        r = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout)
+    except subprocess.TimeoutExpired:
+        text = f"no answer after {timeout} s"
+    except OSError as e:
+        text = type(e).__name__
+    else:
+        lines = (r.stdout if r.returncode == 0 else r.stderr or r.stdout).strip().splitlines()
+        text = (lines or ["no output"])[-1][:200]
+        if r.returncode != 0:
+            text = f"{'signal' if r.returncode < 0 else 'exit code'} {abs(r.returncode)}: {text}"
+    tell(name, "fact", text)
+
+
+def empty_list(folder):
+    """Whether a list without entries is a list (the mode that ls shows ends in `+`)."""
+    name = os.path.join(folder, ".comfy-doctor-list")
+    with open(name, "wb"):
+        pass
+    try:
+        program("/bin/chmod", "+a", "everyone allow readattr", name)
+        program("/bin/chmod", "-a#", "0", name)
+        shown = subprocess.run(["/bin/ls", "-led", name], capture_output=True, text=True, timeout=10).stdout.split()
+        tell("acl.emptied", "fact", (shown or ["no answer"])[0])
+    finally:
+        os.unlink(name)
+
+
+def facts():
+    python = (sys.executable, "-I", "-S", "-c")
+    fact("names.localhost", *python, LOCALHOST)
+    if not mac:
+        return
+    fact("metal.all-then-default", *python, METAL + "print(all_devices() + ', ' + default())")
+    fact("metal.default-then-all", *python, METAL + "print(default() + ', ' + all_devices())")
+    # Here, and only here, a package is loaded: as the sandbox user.
+    fact("metal.matmul", sys.executable, "-s", "-c", MATMUL, timeout=180)
+    fact("folders.confstr", *python, CONFSTR)
+    try:
+        empty_list(q["own"])
+    except OSError as e:
+        tell("acl.emptied", "fact", type(e).__name__)
+    fact("session.name", "/bin/launchctl", "managername")
+    owner = f"gui/{q['owner']}"
+    for name, argv in [("session.launchctl", ("/bin/launchctl", "print", owner)), ("session.pasteboard", ("/usr/bin/pbpaste",)),
+                       ("session.events", ("/usr/bin/osascript", "-e", 'tell application "Finder" to get name'))]:
+        try:
+            ok = program(*argv)
+        except (OSError, subprocess.TimeoutExpired) as e:
+            ok = type(e).__name__
+        tell(name, "fact", {True: "reached", False: "refused"}.get(ok, ok))
+
+
+if q.get("facts"):
+    facts()
+elif q["as"] == "stranger":
     stranger()
 else:
     files()

@@ -35,6 +35,10 @@ pub(crate) struct ProbeContext {
     pub egress: bool,
     /// The port of the running ComfyUI; 0 if it is not running.
     pub port: u16,
+    /// Whether facts of this machine are asked for, and nothing is tried that must not be possible.
+    pub facts: bool,
+    /// The owner's uid, whose session is asked for.
+    pub owner: u32,
     /// As whom to try; the launcher sets it.
     #[serde(rename = "as")]
     pub by: Option<super::ProbeAs>,
@@ -125,6 +129,7 @@ impl ProbeContext {
             manifest: dir.join("comfy.toml"),
             own: d.paths.state_dir().join("temp"),
             port,
+            owner: d.owner.uid,
             egress: d.network.egress != EgressPolicy::Deny,
             ..ProbeContext::default()
         };

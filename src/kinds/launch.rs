@@ -3,7 +3,7 @@
 use super::builder::{Instance, Observed, PlanBuilder, RealPaths, Resource, attrs};
 use crate::desired::launch::{FORMAT, LaunchSpec};
 use crate::ids::Address;
-use crate::manifest::{ConfinementPolicy, IsolationMode};
+use crate::manifest::{ConfinementPolicy, IsolationMode, LaunchSession};
 use crate::plan::observed::{Seen, ShareSpec};
 use crate::plan::{Attrs, Step};
 
@@ -100,6 +100,7 @@ fn desired_launch(i: &Instance, real: &RealPaths) -> LaunchSpec {
         output: mounted("output"),
         shares,
         links,
+        session: run.session,
     }
 }
 
@@ -114,6 +115,9 @@ fn describe_launch(l: &LaunchSpec) -> Attrs {
             "memory_reserve".into(),
             crate::text::format_bytes(l.memory_reserve),
         );
+    }
+    if l.os.is_macos() && l.session == LaunchSession::Caller {
+        a.insert("session".into(), "of whoever starts it".into());
     }
     if !l.args.is_empty() {
         a.insert("args".into(), l.args.join(" "));

@@ -6,6 +6,7 @@ use super::{LaunchMode, stdio};
 use crate::desired::launch::{LaunchCommand, LaunchSpec};
 use crate::doctor::probes::ProbeContext;
 use crate::doctor::{self, ProbeAs, ProbeRequest};
+use crate::manifest::LaunchSession;
 use crate::problem::{Context, Problem, Result};
 
 impl LaunchMode {
@@ -22,6 +23,14 @@ impl LaunchMode {
     /// Returns whether probes of what must not be possible are run.
     pub(super) fn tries(&self) -> bool {
         matches!(self, LaunchMode::Tried(_))
+    }
+
+    /// Returns the session to start it in.
+    pub(super) fn session(&self, spec: &LaunchSpec) -> LaunchSession {
+        match self {
+            LaunchMode::Tried(t) => t.session.unwrap_or(spec.session),
+            _ => spec.session,
+        }
     }
 
     /// Returns the account of an unconfined process; `None` if it is confined.

@@ -23,7 +23,7 @@ use crate::host::memory_cgroup;
 use crate::host::roles::spawn::FirstReport;
 use crate::host::roles::{Role, spawn};
 #[cfg(target_os = "linux")]
-use crate::manifest::EgressPolicy;
+use crate::manifest::{EgressPolicy, LaunchSession};
 use crate::problem::{Context, Problem, Result};
 
 /// How long ComfyUI may take to exit by itself.
@@ -75,6 +75,7 @@ pub(crate) struct SpawnOptions<'a> {
     pub opened: &'a [OpenedPath],
     /// The account of an unconfined process.
     pub bare: Option<SandboxAccount>,
+    pub session: LaunchSession,
     /// The process's own terminal.
     pub terminal: Option<OwnedFd>,
 }
@@ -154,7 +155,7 @@ fn start_sandbox(
     confinement: &Confinement,
     cast: &SpawnOptions,
 ) -> Result<(Child, FirstReport, Vec<String>)> {
-    let own_session = spec.os.is_macos() && spec.account;
+    let own_session = spec.os.is_macos() && spec.account && cast.session == LaunchSession::Own;
     if own_session {
         let (mut child, report) = spawn_sandbox(spec, network, confinement, cast, true)?;
         let first = spawn::read_first_report(report.into());

@@ -296,6 +296,7 @@ fn supervise(
         loads: mode.loads(),
         opened: &ready.opened.opened,
         bare: unconfined,
+        session: mode.session(&spec),
         terminal,
     };
     let mut running = start_verified(

@@ -205,6 +205,18 @@ pub(crate) struct RunSettings {
     /// Whether the system starts ComfyUI at boot.
     pub boot: bool,
     pub env: BTreeMap<String, String>,
+    pub session: LaunchSession,
+}
+
+/// The Mach bootstrap namespace and audit session that ComfyUI runs in, on macOS.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LaunchSession {
+    /// That of the sandbox user's uid.
+    #[default]
+    Own,
+    /// That of whoever starts it.
+    Caller,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

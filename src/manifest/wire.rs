@@ -292,6 +292,10 @@ pub(crate) struct TomlRun {
     /// Whether the system starts ComfyUI at boot.
     #[schemars(extend("default" = false))]
     pub boot: Option<bool>,
+    /// The login session on a Mac: "own", or "caller", your own, where Metal computes only there.
+    #[schemars(extend("default" = "own"))]
+    #[schemars(extend("examples" = ["caller"]))]
+    pub session: Option<String>,
     /// Environment variables; none that loads code, no secrets.
     #[schemars(extend("default" = serde_json::json!({})))]
     #[schemars(extend("examples" = [{"PYTORCH_ENABLE_MPS_FALLBACK": "1"}]))]

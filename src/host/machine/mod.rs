@@ -1,6 +1,7 @@
 //! The real machine, as [`Look`] reads it.
 
 pub(crate) mod identity;
+pub(crate) mod report_facts;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};

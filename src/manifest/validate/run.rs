@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::ManifestCheck;
 use crate::manifest::{
-    AcceptEntry, ClientPolicy, EgressPolicy, NetworkSettings, NodeSettings, PolicySettings,
-    RunSettings, env_vars, values, wire,
+    AcceptEntry, ClientPolicy, EgressPolicy, LaunchSession, NetworkSettings, NodeSettings,
+    PolicySettings, RunSettings, env_vars, values, wire,
 };
 
 impl ManifestCheck {
@@ -68,12 +68,25 @@ impl ManifestCheck {
                 self.report_mistake(&at, format!("the value of {k} contains a NUL"), "remove it");
             }
         }
+        let session = match w.session.as_deref() {
+            None | Some("own") => LaunchSession::Own,
+            Some("caller") => LaunchSession::Caller,
+            Some(other) => {
+                self.report_mistake(
+                    &["run", "session"],
+                    format!("session \"{other}\" is unknown"),
+                    "known: \"own\", \"caller\"",
+                );
+                LaunchSession::Own
+            }
+        };
         RunSettings {
             open_files,
             memory_reserve,
             passwordless: w.passwordless.unwrap_or(false),
             boot: w.boot.unwrap_or(false),
             env,
+            session,
         }
     }
 

@@ -68,6 +68,19 @@ fn what_holds_is_held_and_what_is_opened_is_found() {
             ] {
                 assert!(text.contains(line), "{line}\n{text}");
             }
+            // The page for an issue: what the machine does, and not whose it is.
+            let out = m.root(&["doctor", "--report"]);
+            let page = String::from_utf8_lossy(&out.stdout).into_owned();
+            for line in [
+                "own uid by connection   told",
+                "confined, in a session of its own:\n  names.localhost",
+                "broken                  none",
+            ] {
+                assert!(page.contains(line), "{line}\n{}", said(&out));
+            }
+            for word in ["alice", "/home", "comfyui_sandbox", "/opt/comfy"] {
+                assert!(!page.contains(word), "{word}\n{page}");
+            }
             // Running, its port is tried as somebody else.
             ok(&m.root(&["start"]));
             assert!(
