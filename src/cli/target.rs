@@ -93,6 +93,7 @@ impl LaunchTarget {
             args: args.to_vec(),
             how: mode,
             log_context: self.log_context.clone(),
+            in_background: false,
         }
     }
 

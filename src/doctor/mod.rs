@@ -222,6 +222,12 @@ const MACOS_PROBES: &[Probe] = &[
         "leave a service with systemd",
         "macOS has no systemd: this is a bug in comfy",
     ),
+    probe(
+        "gpu.metal",
+        "compute on the GPU while confined (this one must work)",
+        "run it with `comfy run -- --cpu`, and report its output with that of: log show --last 2m --style compact \
+         --predicate 'sender == \"Sandbox\" AND eventMessage CONTAINS \"deny\"'",
+    ),
 ];
 
 /// The verdict of one probe.
@@ -376,13 +382,14 @@ mod tests {
         };
         let (linux, macos) = (mends(false), mends(true));
         let differ = macos.iter().filter(|m| !linux.contains(m)).cloned();
-        insta::assert_snapshot!(differ.collect::<Vec<_>>().join("\n"), @"
+        insta::assert_snapshot!(differ.collect::<Vec<_>>().join("\n"), @r#"
         processes.trace: find out why the accounts are not separate: `id` of both of them
         root.groups: remove the sandbox user from that group: sudo dseditgroup -o edit -d USER -t user GROUP
         persist.cron: add the sandbox user to /private/var/at/cron.deny
         persist.at: add the sandbox user to /private/var/at/at.deny
         persist.services: macOS has no systemd: this is a bug in comfy
-        ");
+        gpu.metal: run it with `comfy run -- --cpu`, and report its output with that of: log show --last 2m --style compact --predicate 'sender == "Sandbox" AND eventMessage CONTAINS "deny"'
+        "#);
         for word in ["yama", "gpasswd", "/etc/cron", "/etc/at", "loginctl"] {
             assert!(!macos.join("\n").contains(word), "{word}");
         }

@@ -43,6 +43,10 @@ pub(crate) struct LaunchRequest {
     /// For the hints in the status of a launch without a terminal.
     #[serde(default)]
     pub log_context: LogContext,
+    /// Whether this launcher is the second one of a launch in the background, in a session of its
+    /// own.
+    #[serde(default)]
+    pub in_background: bool,
 }
 
 impl crate::host::roles::serve::RoleConfig for LaunchRequest {

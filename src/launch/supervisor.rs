@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::io::BufRead;
 use std::os::fd::OwnedFd;
-use std::process::Child;
+use std::process::{Child, Stdio};
 use std::sync::mpsc::Sender;
 
 use super::control::ControlSocket;
@@ -20,8 +20,8 @@ use crate::desired::GenerationSpec;
 use crate::desired::launch::{self, LaunchCommand, LaunchSpec};
 use crate::doctor::ProbeAs;
 use crate::host::confine::opened_paths::{self, OpenedPaths};
-use crate::host::roles::{serve, wire};
-use crate::host::{fs, shares, terminal};
+use crate::host::roles::{Role, serve, spawn, wire};
+use crate::host::{self, fs, shares, terminal};
 use crate::problem::{Context, Problem, Result};
 use crate::records::running::{self, ExitRecord, InstanceLock, RunningRecord};
 
@@ -75,12 +75,10 @@ fn run_launch(only: Option<String>, boot: bool) -> Result<u8> {
     let request = read_request(only.as_deref(), boot)?;
     let mode = &request.how;
     let spec = applied::load_spec(&request)?;
-    // Before this process has a second thread.
-    if *mode == LaunchMode::Detached
-        && !boot
-        && let Some(code) = detach_session()?
-    {
-        return Ok(code);
+    if request.in_background {
+        nix::unistd::setsid().context("begin a session")?;
+    } else if *mode == LaunchMode::Detached && !boot {
+        return start_in_background(only.as_deref(), request);
     }
     let mut launch = prepare(spec, &request)?;
     mode.adapt(&mut launch)?;
@@ -105,6 +103,7 @@ fn read_request(only: Option<&str>, boot: bool) -> Result<LaunchRequest> {
             args: Vec::new(),
             how: LaunchMode::Detached,
             log_context: Default::default(),
+            in_background: false,
         },
         _ => serve::read_config()?,
     };
@@ -417,28 +416,31 @@ fn wait_for_log(log_writer: Option<Child>) {
     }
 }
 
-/// Continues in a process with its own session, while this one passes the answer on and exits.
-/// Returns `Some` in this process and `None` in the new one. It forks only once: a process
-/// daemonised by two forks is reported to lose the Metal compiler service on macOS.
-fn detach_session() -> Result<Option<u8>> {
-    let (reader, writer) = std::io::pipe().context("make a pipe")?;
-    if serve::fork_process()?.is_none() {
-        drop(reader);
-        nix::unistd::setsid().context("begin a session")?;
-        nix::unistd::dup2_stdout(&writer).context("answer through the pipe")?;
-        return Ok(None);
-    }
-    drop(writer);
+/// Has a second launcher, with its own session, launch ComfyUI, and passes its answer on. It is
+/// executed and not only forked: on macOS a process that goes on after fork(2) loses the services that
+/// Metal needs.
+fn start_in_background(only: Option<&str>, request: LaunchRequest) -> Result<u8> {
+    let mut c = spawn::role_command(Role::Launcher)?;
+    c.args(only).stdout(Stdio::piped());
+    // Whoever asked sudo for it is asked again whether the instance is theirs.
+    c.envs(host::env::var("SUDO_UID").map(|uid| ("SUDO_UID", uid)));
+    let mut child = c.spawn().context("start the launcher in the background")?;
+    let request = LaunchRequest {
+        in_background: true,
+        ..request
+    };
+    spawn::send_config(&mut child, &request)?;
     let mut line = String::new();
-    let mut reader = std::io::BufReader::new(reader);
-    reader
+    let stdout = child.stdout.take();
+    let stdout = stdout.ok_or_else(|| Problem::new("no pipe from the launcher"))?;
+    std::io::BufReader::new(stdout)
         .read_line(&mut line)
         .context("read the launcher's answer")?;
     let answer = serde_json::from_str(&line).unwrap_or_else(|_| {
         LaunchAnswer::Failed(Problem::new("the supervisor exited without an answer"))
     });
     wire::print_line(&answer);
-    Ok(Some(u8::from(matches!(answer, LaunchAnswer::Failed(_)))))
+    Ok(u8::from(matches!(answer, LaunchAnswer::Failed(_))))
 }
 
 /// Detaches from the terminal.

@@ -205,7 +205,7 @@ pub(crate) fn by_canonical_path(c: &Confinement, owner: u32) -> (Confinement, Ve
             Ok(path) => rules.push(PathRule { path, ..r.clone() }),
             Err(_) if matches!(r.whose, PathOwner::System | PathOwner::Interpreter) => {}
             Err(e) => missing.push(format!(
-                "{} ({}) is closed to ComfyUI: {e}",
+                "ComfyUI does not reach {} ({}): {e}",
                 r.path.display(),
                 r.why
             )),
@@ -246,4 +246,46 @@ fn real_path(fd: &OwnedFd) -> nix::Result<PathBuf> {
 fn real_path(fd: &OwnedFd) -> nix::Result<PathBuf> {
     use std::os::fd::AsRawFd;
     nix::fcntl::readlink(format!("/proc/self/fd/{}", fd.as_raw_fd()).as_str()).map(PathBuf::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::confine::PathAccess;
+
+    #[test]
+    fn every_link_on_the_way_is_found_and_what_is_missing_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let top = dir.path().canonicalize().unwrap();
+        std::fs::create_dir_all(top.join("disk/real/models")).unwrap();
+        symlink("disk", top.join("volume")).unwrap();
+        symlink(top.join("volume/real"), top.join("ai")).unwrap();
+        let rule = |path: PathBuf, whose, why: &str| PathRule {
+            path,
+            may: PathAccess::Read,
+            whose,
+            why: why.into(),
+        };
+        let c = Confinement {
+            rules: vec![
+                rule(top.join("ai/models"), PathOwner::Share, "share models"),
+                rule(top.join("ai/gone"), PathOwner::Share, "share gone"),
+                rule(top.join("no/lib64"), PathOwner::Interpreter, "its library"),
+            ],
+            links: vec![(top.join("ai/models"), top.join("disk/real/models"))],
+            temp: top.join("ai"),
+            ..Confinement::default()
+        };
+        let me = nix::unistd::geteuid().as_raw();
+        let (real, missing) = by_canonical_path(&c, me);
+        let rules: Vec<_> = real.rules.iter().map(|r| r.path.clone()).collect();
+        assert_eq!(rules, [top.join("disk/real/models")]);
+        assert_eq!(real.temp, top.join("disk/real"));
+        let links: Vec<_> = real.links.iter().map(|(at, _)| at.clone()).collect();
+        assert_eq!(links, [top.join("ai"), top.join("volume")]);
+        let told = missing.join("\n").replace(&top.display().to_string(), "");
+        insta::assert_snapshot!(told, @"ComfyUI does not reach /ai/gone (share gone): No such file or directory (os error 2)");
+    }
 }
