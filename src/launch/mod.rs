@@ -1,11 +1,13 @@
 //! Launching ComfyUI. [`client`] is the owner's side, [`supervisor`] the launcher, [`processes`]
 //! starts its processes, [`sandbox_process`] becomes the sandbox user, [`log_writer`] keeps the log
 //! if there is no terminal, [`import_log`] reads ComfyUI's output, [`import_check_run`] loads
-//! everything once, [`inner_port`] guards ComfyUI's own port, [`control`] takes commands, [`leftovers`] ends what a launch left running, and [`add_only_probe`] tests what a share
-//! enforces.
+//! everything once, [`background`] starts a launcher without a terminal, [`inner_port`] guards
+//! ComfyUI's own port, [`control`] takes commands, [`leftovers`] ends what a launch left running, and
+//! [`add_only_probe`] tests what a share enforces.
 
 pub(crate) mod add_only_probe;
 mod applied;
+mod background;
 pub(crate) mod client;
 pub(crate) mod control;
 mod gateway_process;

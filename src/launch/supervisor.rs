@@ -2,9 +2,8 @@
 //! stays until all of them have exited.
 
 use std::collections::BTreeSet;
-use std::io::BufRead;
 use std::os::fd::OwnedFd;
-use std::process::{Child, Stdio};
+use std::process::Child;
 use std::sync::mpsc::Sender;
 
 use super::control::ControlSocket;
@@ -14,14 +13,14 @@ use super::network::{LaunchNetwork, prepare_network};
 use super::preparation::{self, ScratchDir};
 use super::processes::{self, OutputTarget, RunningLaunch};
 use super::sandbox_process::SandboxAccount;
-use super::{LaunchAnswer, LaunchMode, LaunchRequest, applied, stdio};
+use super::{LaunchAnswer, LaunchMode, LaunchRequest, applied, background, stdio};
 use crate::confine::{Confinement, explain};
 use crate::desired::GenerationSpec;
 use crate::desired::launch::{self, LaunchCommand, LaunchSpec};
 use crate::doctor::ProbeAs;
 use crate::host::confine::opened_paths::{self, OpenedPaths};
-use crate::host::roles::{Role, serve, spawn, wire};
-use crate::host::{self, fs, shares, terminal};
+use crate::host::roles::{serve, wire};
+use crate::host::{fs, shares, terminal};
 use crate::problem::{Context, Problem, Result};
 use crate::records::running::{self, ExitRecord, InstanceLock, RunningRecord};
 
@@ -78,7 +77,7 @@ fn run_launch(only: Option<String>, boot: bool) -> Result<u8> {
     if request.in_background {
         nix::unistd::setsid().context("begin a session")?;
     } else if *mode == LaunchMode::Detached && !boot {
-        return start_in_background(only.as_deref(), request);
+        return background::start_in_background(only.as_deref(), request);
     }
     let mut launch = prepare(spec, &request)?;
     mode.adapt(&mut launch)?;
@@ -389,7 +388,7 @@ fn attend(
 ) -> Result<(u8, bool)> {
     let relay = match master {
         Some(m) => Some(stdio::relay_terminal(m, tell)?),
-        None if detached => detach_stdio().map(|()| None)?,
+        None if detached => background::detach_stdio().map(|()| None)?,
         None => {
             stdio::pass_on_stdin(tell);
             None
@@ -414,44 +413,4 @@ fn wait_for_log(log_writer: Option<Child>) {
         // It has read everything once the last process of the launch has exited.
         let _ = child.wait();
     }
-}
-
-/// Has a second launcher, with its own session, launch ComfyUI, and passes its answer on. It is
-/// executed and not only forked: on macOS a process that goes on after fork(2) loses the services that
-/// Metal needs.
-fn start_in_background(only: Option<&str>, request: LaunchRequest) -> Result<u8> {
-    let mut c = spawn::role_command(Role::Launcher)?;
-    c.args(only).stdout(Stdio::piped());
-    // Whoever asked sudo for it is asked again whether the instance is theirs.
-    c.envs(host::env::var("SUDO_UID").map(|uid| ("SUDO_UID", uid)));
-    let mut child = c.spawn().context("start the launcher in the background")?;
-    let request = LaunchRequest {
-        in_background: true,
-        ..request
-    };
-    spawn::send_config(&mut child, &request)?;
-    let mut line = String::new();
-    let stdout = child.stdout.take();
-    let stdout = stdout.ok_or_else(|| Problem::new("no pipe from the launcher"))?;
-    std::io::BufReader::new(stdout)
-        .read_line(&mut line)
-        .context("read the launcher's answer")?;
-    let answer = serde_json::from_str(&line).unwrap_or_else(|_| {
-        LaunchAnswer::Failed(Problem::new("the supervisor exited without an answer"))
-    });
-    wire::print_line(&answer);
-    Ok(u8::from(matches!(answer, LaunchAnswer::Failed(_))))
-}
-
-/// Detaches from the terminal.
-fn detach_stdio() -> Result<()> {
-    let null = std::fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open("/dev/null")
-        .context("open /dev/null")?;
-    let to = "detach from the terminal";
-    nix::unistd::dup2_stdin(&null).context(to)?;
-    nix::unistd::dup2_stdout(&null).context(to)?;
-    nix::unistd::dup2_stderr(&null).context(to)
 }
