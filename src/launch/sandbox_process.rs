@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use std::os::fd::{OwnedFd, RawFd};
 use std::process::ExitCode;
 
-use crate::confine::Confinement;
 use crate::confine::seatbelt::{LaunchPlaces, SeatbeltProfile};
+use crate::confine::{Confinement, PathOwner, PathRule};
 use crate::desired::launch::LaunchCommand;
 use crate::host::roles::credentials::{self, Dropped, GroupsReplaced};
 use crate::host::roles::serve::{self, Report, RoleConfig};
@@ -154,10 +154,24 @@ fn make_profile(
             terminal: terminal.as_deref(),
         },
     );
-    let lacking = caches
-        .is_empty()
-        .then(|| "macOS names no folder for Metal's caches, so the GPU may not work".to_string());
-    Ok((Some(profile), lacking.into_iter().collect()))
+    let mut lacking = unreachable_folders(&cell.confinement);
+    if caches.is_empty() {
+        lacking.push("macOS names no folder for Metal's caches, so the GPU may not work".into());
+    }
+    Ok((Some(profile), lacking))
+}
+
+/// What this process, by now the account, cannot reach although the profile allows it: a folder
+/// above may be closed to it.
+fn unreachable_folders(c: &Confinement) -> Vec<String> {
+    let own = [PathOwner::Own, PathOwner::Share];
+    let told = |r: &PathRule| {
+        let e = r.path.metadata().err()?;
+        let path = r.path.display();
+        Some(format!("ComfyUI does not reach {path} ({}): {e}", r.why))
+    };
+    let rules = c.rules.iter().filter(|r| own.contains(&r.whose));
+    rules.filter_map(told).collect()
 }
 
 /// Gives up root and applies the confinement.

@@ -64,6 +64,16 @@ fn nothing_of_a_launch_outlives_it() {
     private("mac_walls::nothing_of_a_launch_outlives_it", |m| {
         let leaves = "import subprocess\nsubprocess.Popen(['setsid', 'sleep', '1000'])";
         ready(m, leaves, str::to_string);
+        // By this name scripts of packages start their interpreter.
+        let readlink = [
+            "exec",
+            "--",
+            "readlink",
+            "-f",
+            "/opt/comfy/comfyui_sandbox/current/venv",
+        ];
+        let inside = || said(&m.root(&readlink)).starts_with("/opt/comfy/comfyui_sandbox/venv/");
+        assert!(inside(), "{}", said(&m.root(&readlink)));
         as_on_a_mac(m);
         let run = Run::start(m);
         assert!(
@@ -83,6 +93,7 @@ fn nothing_of_a_launch_outlives_it() {
         assert_eq!(alive(m, SLEEPER), 1);
         // The next launch ends it, and everything of its own.
         std::fs::write("/opt/tools/broken", "").unwrap();
+        m.sh("setfacl -b /home/alice; chmod 700 /home/alice");
         let run = Run::start(m);
         assert!(
             run.told
@@ -90,6 +101,8 @@ fn nothing_of_a_launch_outlives_it() {
             "{}",
             run.told
         );
+        let closed = "ComfyUI does not reach /home/alice/ai/models (share models: ComfyUI reads): Permission denied";
+        assert!(run.told.contains(closed), "{}", run.told);
         assert_eq!(alive(m, SLEEPER), 1);
         // What runs beside it leaves it alone.
         let out = m.root(&["exec", "--", "id", "-un"]);
