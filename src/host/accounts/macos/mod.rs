@@ -25,15 +25,18 @@ pub(crate) struct MacAccounts<R: ProgramRunner>(pub R);
 /// The group of everybody's files on a Mac: an account in it reads what is group-readable in the
 /// owner's home.
 const STAFF: u32 = 20;
-/// Computed groups that every local account is in: they say nothing about one of them.
-const OF_EVERYBODY: &[&str] = &["everyone", "localaccounts"];
 const SHELL: &str = "/usr/bin/false";
 const RETRIES: usize = 10;
 const SIGKILLED: i32 = 128 + 9;
 
-const FULL_DISK_ACCESS: &str = "over SSH, macOS changes accounts only with Full Disk Access: \
+pub(crate) const FULL_DISK_ACCESS: &str = "over SSH, macOS changes accounts only with Full Disk Access: \
     System Settings > General > Sharing > Remote Login > (i) > Allow full disk access for remote \
-    users; or run comfy in a terminal of a graphical session, and grant what macOS asks for";
+    users; or run comfy in a terminal of a graphical session, and allow what macOS asks for";
+/// kTCCServiceSystemPolicySysAdminFiles: after one refusal macOS asks no more (nix-darwin,
+/// `ensurePerms`).
+const ADMINISTRATION: &str = "macOS asks once whether this terminal may administer the computer, \
+    and it was not allowed: run `tccutil reset SystemPolicySysAdminFiles`, repeat the command, and \
+    choose Allow";
 const SECURE_TOKEN: &str = "macOS deletes a user only for somebody with a secure token who is \
     logged in graphically: log in at the screen, then repeat";
 
@@ -83,15 +86,6 @@ fn unreadable_output(what: &str, program: &str, out: &ProgramOutput) -> UnknownS
 /// A changer must know what it changes.
 fn cannot_change(what: &str) -> impl Fn(UnknownState) -> Problem {
     move |u| Problem::new(format!("{what}: {}", u.reason)).of_kind(u.kind)
-}
-
-fn failed_problem(what: &str, program: &str, out: &ProgramOutput) -> Problem {
-    let p = Problem::new(failure_text(what, program, out));
-    if is_denied(out) {
-        p.with_hint(FULL_DISK_ACCESS)
-    } else {
-        p
-    }
 }
 
 fn never_staff(what: &str, gid: u32) -> Result<()> {
@@ -177,7 +171,8 @@ impl<R: ProgramRunner> AccountDatabase for MacAccounts<R> {
             .any(says)
         };
         match out.status {
-            0 => Ok(true),
+            // Its usage ends with 0 too, where the caller has no account.
+            0 if out.stdout.starts_with("yes ") => Ok(true),
             67 => Ok(false),
             64 if missing() => Ok(false),
             _ => Err(unreadable_output(&what, DSEDITGROUP, &out)),

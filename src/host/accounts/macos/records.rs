@@ -56,20 +56,23 @@ impl DirectoryRecord {
             .ok_or_else(|| unknown(&self.path, &why))
     }
 
-    /// An id; Directory Services writes some as negative (`nobody` is -2), the kernel has them
-    /// unsigned.
     pub(super) fn id_value(&self, key: &str) -> Seen<u32> {
         let text = self.first_value(key)?;
-        let id = text
-            .parse::<u32>()
-            .or_else(|_| text.parse::<i32>().map(i32::cast_unsigned));
-        id.map_err(|_| {
+        parse_id(text).ok_or_else(|| {
             unknown(
                 &self.path,
                 &format!("{key} is `{}`, which is not an id", escape_text(text)),
             )
         })
     }
+}
+
+/// An id; Directory Services writes some as negative (`nobody` is -2), the kernel has them unsigned.
+pub(super) fn parse_id(text: &str) -> Option<u32> {
+    let id = text
+        .parse::<u32>()
+        .or_else(|_| text.parse::<i32>().map(i32::cast_unsigned));
+    id.ok()
 }
 
 /// One line of `ls -le` below the first: ` 0: user:alice inherited allow list,search,file_inherit`
