@@ -11,6 +11,8 @@ mod records;
 
 use std::path::Path;
 
+use records::DirectoryRecord;
+
 use super::{AccountDatabase, run_or_fail};
 use crate::host::process::{ProgramOutput, ProgramRunner};
 use crate::host::tools::{DSCL, DSEDITGROUP, STAT};
@@ -26,6 +28,8 @@ pub(crate) struct MacAccounts<R: ProgramRunner>(pub R);
 /// owner's home.
 const STAFF: u32 = 20;
 const SHELL: &str = "/usr/bin/false";
+/// Tells a record of comfy's that has no uid yet from those of others.
+const REAL_NAME: &str = "ComfyUI sandbox (comfy)";
 const RETRIES: usize = 10;
 const SIGKILLED: i32 = 128 + 9;
 
@@ -136,6 +140,9 @@ impl<R: ProgramRunner> AccountDatabase for MacAccounts<R> {
         let Some(r) = self.read_record("Users", name)? else {
             return Ok(None);
         };
+        if r.is_unfinished()? {
+            return Ok(None);
+        }
         let (uid, gid) = (r.id_value("UniqueID")?, r.id_value("PrimaryGroupID")?);
         let (home, shell) = (
             r.first_value("NFSHomeDirectory")?.into(),
@@ -282,11 +289,8 @@ impl<R: ProgramRunner> AccountDatabase for MacAccounts<R> {
         let before = self
             .read_record("Users", name)
             .map_err(cannot_change(&what))?;
-        // A record without an id is one that comfy did not finish.
-        if let Some(r) = before
-            .as_ref()
-            .filter(|r| r.all_values("UniqueID") != Ok(Vec::new()))
-        {
+        let unfinished = |r: &&DirectoryRecord| r.is_unfinished() != Ok(true);
+        if let Some(r) = before.as_ref().filter(unfinished) {
             let other = r.id_value("UniqueID").map_err(cannot_change(&what))?;
             if other != uid {
                 return Err(
@@ -299,20 +303,20 @@ impl<R: ProgramRunner> AccountDatabase for MacAccounts<R> {
         let (path, uid, gid) = (format!("/Users/{name}"), uid.to_string(), gid.to_string());
         let attributes: [&[&str]; 8] = [
             &[],
-            &["UniqueID", &uid],
-            &["PrimaryGroupID", &gid],
-            &["NFSHomeDirectory", home],
-            &["UserShell", SHELL],
-            &["RealName", "ComfyUI sandbox (comfy)"],
-            &["IsHidden", "1"],
+            &["RealName", REAL_NAME],
             &["Password", "*"],
+            &["IsHidden", "1"],
+            &["UserShell", SHELL],
+            &["NFSHomeDirectory", home],
+            &["PrimaryGroupID", &gid],
+            // Only now is it an account: one that was cut short before is none, and is made again.
+            &["UniqueID", &uid],
         ];
         let made = attributes
             .iter()
             .try_for_each(|a| self.create_record(&what, &path, a));
         if made.is_err() && before.is_none() {
-            // An incomplete record would read as unknown: it is removed, so that the next plan
-            // starts clean.
+            // Without a uid it is nobody's account; it is removed all the same.
             let _ = self.delete_record(&what, &path);
         }
         made

@@ -1,6 +1,6 @@
 //! Records of the directory and lines of an access list, as the tools print them.
 
-use super::{DSCL, unknown};
+use super::{DSCL, REAL_NAME, unknown};
 use crate::plan::observed::Seen;
 use crate::text::escape_text;
 
@@ -42,6 +42,17 @@ impl DirectoryRecord {
             .as_array()
             .and_then(|values| values.iter().map(plist::Value::as_string).collect());
         strings.ok_or_else(|| unknown(&self.path, &format!("{key} is not a list of strings")))
+    }
+
+    /// Returns whether it is an account that comfy began to make, and did not finish: the uid is what
+    /// [`AccountDatabase::create_user`](crate::host::accounts::AccountDatabase::create_user) writes
+    /// last.
+    pub(super) fn is_unfinished(&self) -> Seen<bool> {
+        let is_empty = |key: &str| Ok(self.all_values(key)?.is_empty());
+        let bare = || -> Seen<bool> {
+            Ok(is_empty("RealName")? && is_empty("UserShell")? && is_empty("PrimaryGroupID")?)
+        };
+        Ok(is_empty("UniqueID")? && (self.all_values("RealName")? == [REAL_NAME] || bare()?))
     }
 
     pub(super) fn first_value(&self, key: &str) -> Seen<&str> {
