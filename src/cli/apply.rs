@@ -295,7 +295,7 @@ impl ApplyJob<'_> {
         // Files that were read again because something touched them without changing them need not be
         // read next time.
         if plan.is_empty() && (records || !self.project.is_isolated()) {
-            let owner = records.then(|| (plan.ids.seal, plan.ids.records_gid()));
+            let owner = records.then_some((plan.ids.seal, plan.ids.records_gid));
             machine.write_caches(&self.desired.paths, owner)?;
         }
         Ok(plan)

@@ -23,6 +23,9 @@ pub(crate) struct LaunchSpec {
     pub user: String,
     pub uid: u32,
     pub gid: u32,
+    /// The group of the records, if it is not the owner's primary group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub records_gid: Option<u32>,
     pub listen: String,
     pub port: u16,
     pub args: Vec<String>,

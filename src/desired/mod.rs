@@ -218,6 +218,13 @@ impl Desired {
             || self.models.values().any(|m| *m.share == *share)
     }
 
+    /// Returns the group that comfy makes for its records. A Mac gives every account the primary
+    /// group `staff`, so the owner has none of their own there; `None` elsewhere.
+    pub(crate) fn records_group(&self) -> Option<String> {
+        let needed = self.isolation == IsolationMode::Account && self.platform.os.is_macos();
+        needed.then(|| format!("comfy-{}", self.owner.name))
+    }
+
     /// Returns the place of a key in comfy.toml.
     pub(crate) fn place_of_key(&self, path: &[&str]) -> String {
         self.source.place_of_key(path)

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{InstancePaths, MachineContext, below_home};
+use crate::manifest::platforms::OperatingSystem;
 use crate::manifest::reserved_paths::{systems_own, why_reserved};
 use crate::manifest::{IsolationMode, Manifest, ShareSettings};
 use crate::problem::Problem;
@@ -34,7 +35,10 @@ impl std::fmt::Display for Holder {
 
 /// Paths that nothing else may overlap, with what they are.
 #[derive(Debug, Clone)]
-pub(super) struct ReservedPaths(Vec<(Holder, PathBuf)>);
+pub(super) struct ReservedPaths {
+    os: OperatingSystem,
+    all: Vec<(Holder, PathBuf)>,
+}
 
 impl ReservedPaths {
     fn new(m: &Manifest, cx: &MachineContext, paths: &InstancePaths) -> Self {
@@ -49,23 +53,27 @@ impl ReservedPaths {
             let what = format!("the home of {}", m.host.sandbox_user);
             all.push((Holder::Comfy(what), home.clone()));
         }
-        ReservedPaths(all)
+        ReservedPaths {
+            os: cx.platform.os,
+            all,
+        }
     }
 
     /// Returns what a share's real path overlaps; `home` is the owner's real one.
     pub(super) fn overlap_of_share(&self, share: &str, home: &Path, real: &Path) -> Option<String> {
         let own = Holder::Share(share.into());
         let met = self
-            .0
+            .all
             .iter()
-            .find(|(what, path)| *what != own && overlap(real, path))
+            .find(|(what, path)| *what != own && overlap(self.os, real, path))
             .map(|(what, path)| format!("{what} ({})", path.display()));
         met.or_else(|| {
-            (home.starts_with(real) || systems_own(real))
+            (self.os.lies_in(home, real) || systems_own(self.os, real))
                 .then(|| "a home or a system folder".into())
         })
         .or_else(|| {
-            why_reserved(home, real).map(|_| "a folder for programs, keys or settings".into())
+            why_reserved(self.os, home, real)
+                .map(|_| "a folder for programs, keys or settings".into())
         })
     }
 
@@ -77,8 +85,8 @@ impl ReservedPaths {
         home: &Path,
         real: &Path,
     ) -> Option<String> {
-        let why = why_reserved(home, real)
-            .or_else(|| why_reserved(written_home, real))
+        let why = why_reserved(self.os, home, real)
+            .or_else(|| why_reserved(self.os, written_home, real))
             .map(str::to_string);
         why.or_else(|| {
             self.shadowed_by(real)
@@ -89,14 +97,21 @@ impl ReservedPaths {
 
     /// A view may be in the repository of comfy.toml, but must not contain anything of comfy's.
     fn shadowed_by<'a>(&'a self, view: &'a Path) -> impl Iterator<Item = &'a (Holder, PathBuf)> {
-        self.0.iter().filter(move |(what, other)| {
-            other.starts_with(view) || (view.starts_with(other) && *what != Holder::Repository)
+        self.all.iter().filter(move |(what, other)| {
+            self.os.lies_in(other, view)
+                || (self.os.lies_in(view, other) && *what != Holder::Repository)
         })
     }
 }
 
-fn overlap(a: &Path, b: &Path) -> bool {
-    a.starts_with(b) || b.starts_with(a)
+fn overlap(os: OperatingSystem, a: &Path, b: &Path) -> bool {
+    os.lies_in(a, b) || os.lies_in(b, a)
+}
+
+/// Whether it is the home of anybody.
+fn in_homes(cx: &MachineContext, path: &Path) -> bool {
+    path.parent()
+        .is_some_and(|above| cx.platform.os.is_same(above, cx.platform.homes()))
 }
 
 /// The checks of one comfy.toml; all mistakes are collected.
@@ -130,17 +145,17 @@ impl<'a> PathChecks<'a> {
     }
 
     pub(super) fn prefix(&mut self, prefix: &Path) {
-        let cx = self.cx;
+        let (cx, os) = (self.cx, self.cx.platform.os);
         let shown = escape_text(&prefix.to_string_lossy());
-        let home = prefix == cx.owner.home || prefix.parent() == Some(cx.platform.homes());
-        if systems_own(prefix) || home {
+        let is_home = os.is_same(prefix, &cx.owner.home) || in_homes(cx, prefix);
+        if systems_own(os, prefix) || is_home {
             self.wrong(
                 &["host", "prefix"],
                 format!("prefix {shown} is a system folder or a home"),
                 "remove it to use /opt/comfy, or name a folder that nothing else uses",
             );
         }
-        if overlap(prefix, &cx.repository) {
+        if overlap(os, prefix, &cx.repository) {
             self.wrong(
                 &["host", "prefix"],
                 format!(
@@ -155,12 +170,10 @@ impl<'a> PathChecks<'a> {
     /// Checks a share's path, and reserves it.
     pub(super) fn share(&mut self, name: &str, s: &ShareSettings) -> PathBuf {
         let (path, shown) = (below_home(self.cx, &s.path), escape_text(&s.path));
-        let (home, homes) = (&self.cx.owner.home, self.cx.platform.homes());
+        let (home, os) = (&self.cx.owner.home, self.cx.platform.os);
         let key = ["shares", name, "path"];
-        let is_home = path == *home
-            || path.parent() == Some(homes)
-            || path.parent().is_none()
-            || home.starts_with(&path);
+        let is_home =
+            in_homes(self.cx, &path) || path.parent().is_none() || os.lies_in(home, &path);
         if is_home {
             self.wrong(
                 &key,
@@ -168,14 +181,18 @@ impl<'a> PathChecks<'a> {
                 "share a folder of its own, not a home",
             );
         }
-        if let Some(why) = why_reserved(home, &path) {
+        if let Some(why) = why_reserved(os, home, &path) {
             self.wrong(
                 &key,
                 format!("share {name}: {shown} {why}"),
                 "share a folder of its own",
             );
         }
-        let met = self.reserved.0.iter().filter(|(_, p)| overlap(&path, p));
+        let met = self
+            .reserved
+            .all
+            .iter()
+            .filter(|(_, p)| overlap(os, &path, p));
         let met: Vec<String> = met
             .map(|(what, p)| format!("share {name}: {shown} overlaps {what} ({})", p.display()))
             .collect();
@@ -187,13 +204,13 @@ impl<'a> PathChecks<'a> {
             );
         }
         let own = (Holder::Share(name.into()), path.clone());
-        self.reserved.0.push(own);
+        self.reserved.all.push(own);
         path
     }
 
     pub(super) fn view(&mut self, view: &Path) {
         let key = ["comfyui", "view"];
-        if let Some(why) = why_reserved(&self.cx.owner.home, view) {
+        if let Some(why) = why_reserved(self.cx.platform.os, &self.cx.owner.home, view) {
             let shown = escape_text(&view.to_string_lossy());
             self.wrong(&key, format!("view {shown} {why}"), VIEW_HINT);
         }

@@ -83,6 +83,11 @@ fn service_label(sandbox: &str) -> String {
     format!("comfy.{sandbox}")
 }
 
+/// Returns the service that launchd has made of a file (launchctl(1)).
+pub(crate) fn launchd_target(file: &Path) -> Option<String> {
+    Some(format!("system/{}", file.file_stem()?.to_str()?))
+}
+
 /// Returns the command: only this program, only for this instance.
 fn launcher_command(paths: &InstancePaths, sandbox: &str) -> Vec<String> {
     vec![
@@ -180,6 +185,10 @@ fn launch_daemon(d: &Desired, argv: Vec<String>) -> String {
     all.insert("KeepAlive".into(), keep.into());
     // Without it launchd throttles the job as a background job (launchd.plist(5)).
     all.insert("ProcessType".into(), "Interactive".into());
+    // What fails before there is a log. External volumes are mounted at login: until then it fails.
+    let early = d.paths.records.join("boot.log").display().to_string();
+    all.insert("StandardErrorPath".into(), early.into());
+    all.insert("ThrottleInterval".into(), 30.into());
     let mut text = Vec::new();
     // Writing to memory does not fail.
     let _ = plist::Value::Dictionary(all).to_writer_xml(&mut text);

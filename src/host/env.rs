@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::git::NetEnv;
 use super::models::{ModelHubs, SecretText};
+use super::tools;
 use crate::host::machine::operating_system;
 use crate::host::models::object_storage::StorageCredentials;
 use crate::host::net::mirrors::MirrorRules;
@@ -183,7 +184,16 @@ pub(crate) fn model_hubs() -> Result<ModelHubs> {
     })
 }
 
+/// The caller's home. macOS's sudo keeps the HOME of whoever called it (its sudoers: `env_keep`), and
+/// root has no business in there.
 pub(crate) fn home_dir() -> Option<PathBuf> {
+    let me = nix::unistd::geteuid();
+    if me.is_root() && var("SUDO_UID").is_some() {
+        return nix::unistd::User::from_uid(me)
+            .ok()
+            .flatten()
+            .map(|u| u.dir);
+    }
     var("HOME").map(PathBuf::from).filter(|p| p.is_absolute())
 }
 
@@ -221,12 +231,30 @@ pub(crate) fn find_in_path(name: &str) -> Option<PathBuf> {
 /// The folders of programs that anybody may run.
 pub(crate) const PUBLIC_PATH: &str = "/usr/bin:/bin:/usr/local/bin:/opt/homebrew/bin";
 
-/// The program `name` in the folders of `path`.
+/// The program `name` in the folders of `path`; never one of Apple's stubs.
 pub(crate) fn which_in(path: &str, name: &str) -> Option<PathBuf> {
     path.split(':')
         .filter(|d| d.starts_with('/'))
         .map(|d| Path::new(d).join(name))
+        .filter(|p| !tools::is_apple_stub(p))
         .find(|p| nix::unistd::access(p, nix::unistd::AccessFlags::X_OK).is_ok() && p.is_file())
+}
+
+/// The caller's PATH for a program that searches it itself, without the folder of Apple's stubs.
+pub(crate) fn path_without_stubs(path: &str) -> String {
+    if !operating_system().is_macos() {
+        return path.into();
+    }
+    let kept = path
+        .split(':')
+        .filter(|d| d.trim_end_matches('/') != "/usr/bin");
+    let kept: Vec<&str> = kept.filter(|d| !d.is_empty()).collect();
+    // An empty PATH would be replaced by a default one (execvp(3)).
+    if kept.is_empty() {
+        "/var/empty".into()
+    } else {
+        kept.join(":")
+    }
 }
 
 /// The git program, looked up in the caller's PATH or, for the root side (whose build uid runs it),
@@ -246,5 +274,5 @@ pub(crate) fn git_program(fixed_path: bool) -> Option<PathBuf> {
     } else {
         var("PATH")?
     };
-    which_in(&path, "git").filter(|p| !(mac && p.starts_with("/usr/bin")))
+    which_in(&path, "git")
 }

@@ -7,8 +7,9 @@ use std::time::{Duration, UNIX_EPOCH};
 use super::process::ProgramRunner;
 use super::tools::{self, first_existing};
 use crate::desired::InstancePaths;
-use crate::desired::system_files::{FileKind, SystemFile};
+use crate::desired::system_files::{FileKind, SystemFile, launchd_target};
 use crate::host::fs::edit;
+use crate::host::machine::operating_system;
 use crate::problem::{Context, Problem, Result};
 
 /// Copies the program that runs, as the plan saw it.
@@ -94,12 +95,37 @@ pub(crate) fn remove_file(kind: FileKind, path: &Path, run: &dyn ProgramRunner) 
     if kind == FileKind::Unit {
         edit::remove_link(&wants_link(path)?, path).with_context(doing)?;
     }
+    if kind == FileKind::Daemon {
+        boot_out(path, run)?;
+    }
     edit::remove_path(path).with_context(doing)?;
     if kind == FileKind::Unit {
         reload_systemd(run)
     } else {
         Ok(())
     }
+}
+
+/// Ends a daemon that launchd has started from this file, which would otherwise start it again until
+/// the Mac is restarted.
+fn boot_out(path: &Path, run: &dyn ProgramRunner) -> Result<()> {
+    // launchctl's own numbers: there is no such service, as before the first restart.
+    const NOT_LOADED: [i32; 2] = [3, 113];
+    let Some(target) = launchd_target(path) else {
+        return Ok(());
+    };
+    let out = run
+        .run_program(&[tools::LAUNCHCTL, "bootout", &target])
+        .with_context(|| format!("end {target}"))?;
+    if out.status == 0 || NOT_LOADED.contains(&out.status) {
+        return Ok(());
+    }
+    Err(Problem::new(format!(
+        "launchctl bootout {target} exited with {}: {}",
+        out.status,
+        crate::text::escape_text(out.stderr.trim())
+    ))
+    .with_hint(format!("run it yourself: sudo launchctl bootout {target}")))
 }
 
 fn wants_link(unit: &Path) -> Result<std::path::PathBuf> {
@@ -132,13 +158,21 @@ pub(crate) fn edit_list(file: &Path, user: &str, on: bool) -> Result<()> {
     };
     let mut lines: Vec<&str> = text.lines().filter(|l| l.trim() != user).collect();
     lines.extend(on.then_some(user));
-    if lines.is_empty() && file.ends_with("cron.deny") && Path::new("/etc/debian_version").exists()
-    {
+    let open_without = operating_system().is_macos() || Path::new("/etc/debian_version").exists();
+    if lines.is_empty() && file.ends_with("cron.deny") && open_without {
         // Where everybody may without it; elsewhere an empty one is what lets them.
         return edit::remove_path(file).with_context(doing);
     }
     let text: String = lines.iter().flat_map(|l| [*l, "\n"]).collect();
-    edit::write_file(file, text.as_bytes(), perm, Some(own)).with_context(doing)
+    edit::write_file(file, text.as_bytes(), perm, Some(own)).map_err(|e| {
+        let p = Problem::new(format!("{}: {e}", doing())).caused_by(&e);
+        // macOS protects folders beside it from everybody without that permission, root too.
+        if e.kind() == std::io::ErrorKind::PermissionDenied && file.starts_with("/private/var/at") {
+            p.with_hint(crate::host::accounts::macos::FULL_DISK_ACCESS)
+        } else {
+            p
+        }
+    })
 }
 
 /// Has systemd read its units again, where it runs (sd_booted(3)).
@@ -157,5 +191,50 @@ fn reload_systemd(run: &dyn ProgramRunner) -> Result<()> {
             "systemctl daemon-reload: {}",
             crate::text::escape_text(out.stderr.trim())
         )))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test")]
+mod tests {
+    use super::*;
+    use crate::host::process::ProgramOutput;
+    use std::sync::Mutex;
+
+    /// Answers every call in the same way, and remembers the calls.
+    struct Launchd(ProgramOutput, Mutex<Vec<String>>);
+
+    impl ProgramRunner for Launchd {
+        fn run_program(&self, argv: &[&str]) -> std::io::Result<ProgramOutput> {
+            self.1.lock().unwrap().push(argv.join(" "));
+            Ok(self.0.clone())
+        }
+    }
+
+    #[test]
+    fn a_daemon_ends_before_its_file_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("comfy.comfyui_sandbox.plist");
+        let remove = |status, stderr: &str| {
+            std::fs::write(&file, "").unwrap();
+            let out = ProgramOutput {
+                status,
+                stderr: stderr.into(),
+                ..ProgramOutput::default()
+            };
+            let launchd = Launchd(out, Mutex::default());
+            let done = remove_file(FileKind::Daemon, &file, &launchd);
+            (done, launchd.1.into_inner().unwrap(), file.exists())
+        };
+        let calls = ["/bin/launchctl bootout system/comfy.comfyui_sandbox"];
+        let (done, called, left) = remove(0, "");
+        assert!(done.is_ok() && !left);
+        assert_eq!(called, calls);
+        // Before the first restart launchd does not know it.
+        let absent = "Boot-out failed: 3: No such process\n";
+        assert!(matches!(remove(3, absent), (Ok(()), _, false)));
+        let (done, _, left) = remove(5, "Boot-out failed: 5: Input/output error\n");
+        assert!(left, "a daemon that runs keeps its file");
+        insta::assert_snapshot!(done.unwrap_err(), @"launchctl bootout system/comfy.comfyui_sandbox exited with 5: Boot-out failed: 5: Input/output error (hint: run it yourself: sudo launchctl bootout system/comfy.comfyui_sandbox)");
     }
 }

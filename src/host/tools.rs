@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::host::env;
+use crate::host::machine::operating_system;
 
 // Directory Services (DSTools) and access lists of macOS.
 pub(crate) const DSCL: &str = "/usr/bin/dscl";
@@ -17,6 +18,7 @@ pub(crate) const STAT: &str = "/usr/bin/stat";
 // Processes and sessions of macOS.
 pub(crate) const PS: &str = "/bin/ps";
 pub(crate) const LSOF: &str = "/usr/sbin/lsof";
+pub(crate) const LAUNCHCTL: &str = "/bin/launchctl";
 pub(crate) const SANDBOX_EXEC: &str = crate::confine::seatbelt::PROGRAM;
 pub(crate) const OPEN: &str = "/usr/bin/open";
 pub(crate) const TOP: &str = "/usr/bin/top";
@@ -55,6 +57,26 @@ pub(crate) fn located(program: &str) -> PathBuf {
         .zip(own.file_name())
         .map(|(folder, name)| Path::new(&folder).join(name));
     double.filter(|p| p.exists()).unwrap_or(own)
+}
+
+/// Returns what a test that plays a Mac has recorded of a system call of macOS, by a file's name in
+/// COMFY_TOOLS.
+#[cfg(not(target_os = "macos"))]
+pub(crate) fn recorded(name: &str) -> Option<String> {
+    let folder = env::test_switch("COMFY_TOOLS")?;
+    std::fs::read_to_string(Path::new(&folder).join(name)).ok()
+}
+
+/// Returns whether a program is, or leads to, one that opens the window "install the developer tools"
+/// where those are missing: on a Mac, /usr/bin/git, python3 and their like (xcode-select(1)).
+pub(crate) fn is_apple_stub(program: &Path) -> bool {
+    const STUBS: [&str; 3] = ["git", "python3", "install_name_tool"];
+    let is_stub = |p: &Path| {
+        p.parent() == Some(Path::new("/usr/bin"))
+            && STUBS.iter().any(|s| p.file_name().is_some_and(|n| n == *s))
+    };
+    operating_system().is_macos()
+        && (is_stub(program) || program.canonicalize().is_ok_and(|real| is_stub(&real)))
 }
 
 /// Returns the first of these paths that exists.

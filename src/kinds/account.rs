@@ -23,8 +23,14 @@ pub(crate) fn plan_accounts(o: &Observed, b: &mut PlanBuilder) {
     for member in [owner, sandbox.clone()] {
         plan_membership(o, b, &member, &group);
     }
+    if let Some(records) = o.d.records_group() {
+        group_resource(o, b, &records, ids.records_gid);
+        let why = "so that nobody else on this Mac reads what comfy records of a launch";
+        extra_membership(o, b, &o.d.owner.name, &records, why);
+    }
     for name in gpu_groups(o) {
-        gpu_membership(o, b, &sandbox, &name);
+        let why = "this machine's graphics cards belong to that group";
+        extra_membership(o, b, &sandbox, &name, why);
     }
     warn_unexpected_members(o, b, &group);
     prune_accounts(o, b);
@@ -182,7 +188,8 @@ fn gpu_groups(i: &Instance) -> BTreeSet<String> {
         .collect()
 }
 
-fn gpu_membership(o: &Observed, b: &mut PlanBuilder, user: &str, group: &str) {
+/// A membership in another group than the shared one.
+fn extra_membership(o: &Observed, b: &mut PlanBuilder, user: &str, group: &str, why: &str) {
     let address = Address::Member(format!("{user}.{group}"));
     let seen = o.look.is_member(user, group);
     let Some(is) = b.seen(&address, seen) else {
@@ -194,10 +201,12 @@ fn gpu_membership(o: &Observed, b: &mut PlanBuilder, user: &str, group: &str) {
             user: user.into(),
             group: group.into(),
         }])
-        .needs([Address::User(user.into())])
-        .reason(Some(
-            "this machine's graphics cards belong to that group".into(),
-        ));
+        .needs(if user == o.d.sandbox {
+            [Address::User(user.into())]
+        } else {
+            [Address::Group(group.into())]
+        })
+        .reason(Some(why.into()));
     b.add(r);
 }
 
@@ -223,9 +232,10 @@ fn warn_unexpected_members(o: &Observed, b: &mut PlanBuilder, group: &str) {
 /// Removes groups and memberships that comfy made and comfy.toml no longer declares.
 fn prune_accounts(o: &Observed, b: &mut PlanBuilder) {
     let (group, sandbox, owner) = (&o.d.group, &o.d.sandbox, &o.d.owner.name);
-    let gpu_groups = gpu_groups(o);
+    let (gpu_groups, records) = (gpu_groups(o), o.d.records_group());
     for (user, g) in o.inventory.members.iter().filter_map(|m| m.split_once(':')) {
         let wanted = (g == group && (user == owner || user == sandbox))
+            || (Some(g) == records.as_deref() && user == owner)
             || (user == sandbox && gpu_groups.contains(g));
         if !wanted && o.look.is_member(user, g).unwrap_or(false) {
             let address = Address::Member(format!("{user}.{g}"));
@@ -233,7 +243,7 @@ fn prune_accounts(o: &Observed, b: &mut PlanBuilder) {
         }
     }
     for (name, gid) in &o.inventory.groups {
-        if name != group && name != sandbox {
+        if name != group && name != sandbox && Some(name) != records.as_ref() {
             remove_group(o, b, name, *gid);
         }
     }
@@ -252,8 +262,9 @@ pub(crate) fn destroy(i: &Instance, _: &Removal, b: &mut PlanBuilder) {
         }
     }
     for (user, group) in i.inventory.members.iter().filter_map(|m| m.split_once(':')) {
-        let stays =
-            !i.inventory.groups.contains_key(group) && !i.inventory.users.contains_key(user);
+        // userdel(8) takes its user out of every group; Directory Services keeps the name in it.
+        let forgotten = !i.d.platform.os.is_macos() && i.inventory.users.contains_key(user);
+        let stays = !i.inventory.groups.contains_key(group) && !forgotten;
         if stays && i.look.is_member(user, group).unwrap_or(false) {
             b.add(removed_member(Address::Member(user.into()), user, group));
         }
@@ -286,7 +297,36 @@ fn remove_group(i: &Instance, b: &mut PlanBuilder, name: &str, gid: u32) {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test")]
 mod tests {
+    use crate::manifest::platforms::OperatingSystem;
     use crate::testing::{Locked, MemoryHost, desired};
+
+    #[test]
+    fn on_a_mac_the_records_get_a_group_of_the_owner_s_alone() {
+        let mac = Locked {
+            os: OperatingSystem::MacOs,
+            ..Locked::default()
+        };
+        let (host, d) = (MemoryHost::fresh(), desired("", &mac));
+        let made = |host: &MemoryHost| host.with(|s| s.groups.get("comfy-alice").cloned());
+        assert!(made(&host).is_none());
+        host.apply(&d);
+        let (gid, members) = made(&host).unwrap();
+        assert_eq!(members.into_iter().collect::<Vec<_>>(), ["alice"]);
+        let records = host.with(|s| s.node(&d.paths.records).unwrap());
+        assert_eq!((records.gid, records.mode), (gid, 0o750));
+        assert_eq!(host.differences(&d, "group"), [""; 0]);
+        // Who else is in it reads keys in `[run] env`.
+        let join = |s: &mut crate::testing::MachineState| {
+            let (_, members) = s.groups.get_mut("comfy-alice").unwrap();
+            members.insert("mallory".into());
+        };
+        host.with(join);
+        let everything = crate::plan::select::ResourceSelection::default();
+        let refused = crate::kinds::plan(&d, &host, &everything)
+            .unwrap_err()
+            .to_string();
+        insta::assert_snapshot!(refused, @"comfy.toml:1:1: group.comfy-alice has other members: mallory; they could read what comfy records of alice's launches (hint: remove them: sudo dseditgroup -o edit -d mallory -t user comfy-alice)");
+    }
 
     #[test]
     fn accounts_are_made_once_and_end_with_what_comfy_made() {

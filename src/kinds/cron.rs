@@ -26,9 +26,10 @@ fn cron_services(os: OperatingSystem, debian: bool) -> [(&'static str, PathBuf, 
         )
     };
     let ((cron_allow, cron_deny), (at_allow, at_deny)) = (files("cron"), files("at"));
-    // Debian's crontab(1); elsewhere only root may, and an empty deny list would admit everybody.
+    // Debian's crontab(1), and macOS's for a caller with COMMAND_MODE=legacy (cron-52 `crontab.c`;
+    // Libc `get_compat.c`); elsewhere only root may, and an empty deny list would admit everybody.
     [
-        ("crontab", cron_allow, cron_deny, debian),
+        ("crontab", cron_allow, cron_deny, debian || os.is_macos()),
         ("at", at_allow, at_deny, false),
     ]
 }
@@ -113,7 +114,28 @@ pub(crate) fn destroy(i: &Instance, _: &Removal, b: &mut PlanBuilder) {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test")]
 mod tests {
+    use crate::manifest::platforms::OperatingSystem;
     use crate::testing::{Locked, MemoryHost, desired};
+
+    #[test]
+    fn on_a_mac_everybody_may_have_jobs_until_a_list_says_no() {
+        let mac = Locked {
+            os: OperatingSystem::MacOs,
+            ..Locked::default()
+        };
+        let (host, d) = (MemoryHost::fresh(), desired("", &mac));
+        let deny = ["update cron.comfyui_sandbox: deny"];
+        assert_eq!(host.differences(&d, "cron"), deny);
+        // As Apple installs it.
+        let file = "/private/var/at/cron.deny";
+        host.with(|s| s.system.insert(file.into(), "Guest\n".into()));
+        assert_eq!(host.differences(&d, "cron"), deny);
+        host.with(|s| {
+            s.system
+                .insert(file.into(), "Guest\ncomfyui_sandbox\n".into())
+        });
+        assert_eq!(host.differences(&d, "cron"), [""; 0]);
+    }
 
     #[test]
     fn a_list_of_who_may_not_gets_a_line() {

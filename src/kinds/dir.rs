@@ -87,7 +87,7 @@ pub(crate) fn plan_dirs(o: &Observed, b: &mut PlanBuilder) {
     let records = |path: PathBuf| DesiredDir {
         path,
         uid: ids.seal,
-        gid: ids.records_gid(),
+        gid: ids.records_gid,
         mode: private(0o700, 0o750),
         passer: None,
     };
@@ -240,7 +240,9 @@ fn plan_dir(
             Address::Dir("instance".into()),
         ]
     } else {
-        Vec::new()
+        let records = o.d.records_group();
+        let records = records.filter(|_| address == Address::Dir("records".into()));
+        records.map(Address::Group).into_iter().collect()
     };
     b.add(
         Resource::new(address, Some(want), have)

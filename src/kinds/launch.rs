@@ -86,6 +86,7 @@ fn desired_launch(i: &Instance, real: &RealPaths) -> LaunchSpec {
         user: if account { &d.sandbox } else { &d.owner.name }.clone(),
         uid: ids.sandbox,
         gid: ids.sandbox_gid,
+        records_gid: d.records_group().map(|_| ids.records_gid),
         listen: c.listen.clone(),
         port: c.port,
         args: c.args.clone(),

@@ -4,6 +4,7 @@
 //! file that has not changed since it was read; files that were never compared are counted, and
 //! `verify` reads them.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
@@ -51,9 +52,10 @@ pub(crate) fn plan_models(o: &Observed, b: &mut PlanBuilder) {
         .count();
     let mut by_size: Option<HashMap<u64, Vec<PathBuf>>> = None;
     for (share, (spec, files)) in seen.iter().map(|(s, f)| (*s, *f)) {
-        let mut there: HashMap<&str, &ModelFile> =
+        let os = d.platform.os;
+        let mut there: HashMap<Cow<str>, &ModelFile> =
             HashMap::with_capacity(files.iter().map(Vec::len).sum());
-        there.extend(files.iter().flatten().map(|f| (f.path.as_str(), f)));
+        there.extend(files.iter().flatten().map(|f| (os.spelled(&f.path), f)));
         let wanted: Vec<(&ByteString, &DesiredModel)> = d
             .models
             .iter()
@@ -63,7 +65,7 @@ pub(crate) fn plan_models(o: &Observed, b: &mut PlanBuilder) {
         let looked_up: Vec<(Option<&ModelFile>, bool)> = wanted
             .par_iter()
             .map(|(path, wish)| {
-                let (file, pin) = (there.get(&***path).copied(), &wish.pin);
+                let (file, pin) = (there.get(&*os.spelled(path)).copied(), &wish.pin);
                 (
                     file,
                     file.is_some_and(|f| {
@@ -77,7 +79,7 @@ pub(crate) fn plan_models(o: &Observed, b: &mut PlanBuilder) {
         let undeclared = there.len() - looked_up.iter().filter(|(file, _)| file.is_some()).count();
         for ((path, wish), (file, fine)) in wanted.into_iter().zip(looked_up) {
             if undeclared > 0 {
-                there.remove(&**path);
+                there.remove(&*os.spelled(path));
             }
             let pin = &wish.pin;
             if fine {

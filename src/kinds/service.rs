@@ -173,8 +173,8 @@ fn plan_file(
         r = r.steps([Step::WriteSystemFile { file: want }]);
     }
     let why = (kind == FileKind::Daemon).then(|| {
-        "it is not yet tested whether Metal works for what launchd starts; the log says \
-            which device ComfyUI found"
+        "launchd starts it from the next start of the Mac on; it is not yet tested whether Metal works \
+         for what launchd starts: the log says which device ComfyUI found"
             .to_string()
     });
     b.add(r.reason(why).needs([launcher_address(), Address::Run]));

@@ -53,14 +53,20 @@ fn observe_one(
     };
     let seen = i.look.check_share(&spec, i.d.has_models(&wish.name))?;
     let home = home.as_ref().map_err(Clone::clone)?;
-    if spec.path != wish.path
-        && let Some(met) = i.d.overlap_of_share(&wish.name, home, &spec.path)
-    {
-        let why = format!(
-            "{} leads to {}, which overlaps {met}: point the link elsewhere",
-            wish.path.display(),
-            spec.path.display()
-        );
+    // The disk says which folder a path means, whatever its letters.
+    if let Some(met) = i.d.overlap_of_share(&wish.name, home, &spec.path) {
+        let why = if spec.path == wish.path {
+            format!(
+                "{} overlaps {met}: share another folder",
+                wish.path.display()
+            )
+        } else {
+            format!(
+                "{} leads to {}, which overlaps {met}: point the link elsewhere",
+                wish.path.display(),
+                spec.path.display()
+            )
+        };
         let path = wish.path.clone();
         return Ok(ShareUse::Refused { path, why });
     }
@@ -81,6 +87,17 @@ fn observe_one(
             wish.name,
             wish.name,
             spec.path.display()
+        ));
+    }
+    if spec.modes
+        && wish.manage
+        && let Some(volume) = i.look.unowned_volume(&spec.path)?
+    {
+        let volume = volume.display();
+        refusal = Some(format!(
+            "the volume {volume} ignores who owns its files, so modes would protect nothing: run `sudo \
+             diskutil enableOwnership '{volume}'`; exFAT, FAT and NTFS know no owners: put the share on \
+             an APFS volume"
         ));
     }
     if let (None, Some(s), true) = (&refusal, &seen, wish.manage) {
@@ -134,6 +151,7 @@ fn plan_share(o: &Observed, b: &mut PlanBuilder, share: &ShareObservation) {
         ShareUse::Usable(spec, seen) => (spec, seen),
     };
     warn_of_missing_folders(o, b, wish, spec, seen.as_ref());
+    warn_of_protected_folder(o, b, wish, spec);
     let want = wanted(o, wish, spec);
     let (have, steps) = match seen {
         None => (None, vec![make(spec, true, spec.owner_gid, 0o755)]),
@@ -200,6 +218,44 @@ fn warn_of_missing_folders(
                 wish.name
             ));
         }
+    }
+}
+
+/// Folders of a home that macOS lets a program read only after its user has allowed it (TCC).
+const ASKED_FOR: [&str; 3] = ["Documents", "Desktop", "Downloads"];
+
+/// On macOS a mode is not all that decides: what a terminal starts has the terminal's permissions, and
+/// what launchd starts has none.
+fn warn_of_protected_folder(
+    o: &Observed,
+    b: &mut PlanBuilder,
+    wish: &DesiredShare,
+    spec: &ShareSpec,
+) {
+    let (os, home) = (o.d.platform.os, &o.d.owner.home);
+    if !os.is_macos() {
+        return;
+    }
+    let asked = ASKED_FOR
+        .iter()
+        .map(|name| home.join(name))
+        .find(|f| os.lies_in(&spec.path, f));
+    if let Some(folder) = &asked {
+        b.warnings.push(format!(
+            "share {}: macOS protects {}, and asks whether your terminal may read it when ComfyUI \
+             first does; a folder elsewhere, such as /Users/Shared/comfy, needs no permission",
+            wish.name,
+            folder.display()
+        ));
+    }
+    if o.d.run.boot && (asked.is_some() || os.lies_in(&spec.path, Path::new("/Volumes"))) {
+        b.warnings.push(format!(
+            "share {}: what launchd starts may not read {} until you allow it: System Settings > \
+             Privacy & Security > Full Disk Access, add {}",
+            wish.name,
+            spec.path.display(),
+            o.d.paths.launcher_program().display()
+        ));
     }
 }
 
@@ -375,10 +431,52 @@ fn released(i: &Instance, address: Address, path: &Path, s: &SharedFolder) -> Re
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test")]
 mod tests {
+    use crate::manifest::platforms::OperatingSystem;
     use crate::testing::{Locked, MemoryHost, desired};
 
     const SHARE: &str =
         "[shares.out]\npath = \"/srv/ai/out\"\nmount = \"output\"\naccess = \"write\"\n";
+
+    #[test]
+    fn a_mac_s_volume_that_ignores_owners_holds_no_share() {
+        let mac = Locked {
+            os: OperatingSystem::MacOs,
+            ..Locked::default()
+        };
+        let share = SHARE.replace("/srv/ai", "/Volumes/ai");
+        let (host, d) = (MemoryHost::fresh(), desired(&share, &mac));
+        host.with(|s| s.unowned = vec!["/Volumes/ai".into()]);
+        let everything = crate::plan::select::ResourceSelection::default();
+        let plan = crate::kinds::plan(&d, &host, &everything).unwrap();
+        let blocked = plan
+            .changes
+            .iter()
+            .find(|c| c.address.to_string() == "share.out");
+        insta::assert_snapshot!(blocked.unwrap().reason.as_ref().unwrap(), @"the volume /Volumes/ai ignores who owns its files, so modes would protect nothing: run `sudo diskutil enableOwnership '/Volumes/ai'`; exFAT, FAT and NTFS know no owners: put the share on an APFS volume");
+    }
+
+    #[test]
+    fn a_share_below_a_folder_that_macos_protects_is_told() {
+        let mac = Locked {
+            os: OperatingSystem::MacOs,
+            ..Locked::default()
+        };
+        let share = SHARE.replace("/srv/ai", "/home/alice/documents");
+        let d = desired(&format!("{share}[run]\nboot = true\n"), &mac);
+        let everything = crate::plan::select::ResourceSelection::default();
+        let plan = crate::kinds::plan(&d, &MemoryHost::fresh(), &everything).unwrap();
+        let told: Vec<_> = plan
+            .warnings
+            .iter()
+            .filter(|w| w.contains("share out"))
+            .collect();
+        insta::assert_debug_snapshot!(told, @r#"
+        [
+            "share out: macOS protects /home/alice/Documents, and asks whether your terminal may read it when ComfyUI first does; a folder elsewhere, such as /Users/Shared/comfy, needs no permission",
+            "share out: what launchd starts may not read /home/alice/documents/out until you allow it: System Settings > Privacy & Security > Full Disk Access, add /opt/comfy/comfyui_sandbox/bin/comfy",
+        ]
+        "#);
+    }
 
     #[test]
     fn a_share_is_made_repaired_and_released_and_its_content_stays() {

@@ -128,10 +128,11 @@ fn prepare(spec: LaunchSpec, request: &LaunchRequest) -> Result<Launch> {
         LaunchMode::Loaded(Some(id)) => (id.clone(), applied::load_generation(&spec, id)?),
         _ => applied::load_current(&spec)?,
     };
-    let owner_gid = nix::unistd::User::from_uid(spec.owner.into())
-        .ok()
-        .flatten()
-        .map_or(spec.owner, |u| u.gid.as_raw());
+    let primary_gid = || {
+        let owner = nix::unistd::User::from_uid(spec.owner.into());
+        owner.ok().flatten().map_or(spec.owner, |u| u.gid.as_raw())
+    };
+    let owner_gid = spec.records_gid.unwrap_or_else(primary_gid);
     let lock = mode
         .serves()
         .then(|| InstanceLock::acquire_lock(&spec, owner_gid))

@@ -276,6 +276,11 @@ pub(crate) fn folded_name(name: &str) -> String {
     name.nfd().flat_map(char::to_lowercase).collect()
 }
 
+/// Returns a name with its letters and their marks in one (NFC), as keyboards write them.
+pub(crate) fn composed_name(name: &str) -> String {
+    name.nfc().collect()
+}
+
 /// A package name as indexes compare them (PEP 503).
 pub(crate) fn normalize_name(name: &str) -> String {
     let mut out = String::with_capacity(name.len());

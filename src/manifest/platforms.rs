@@ -1,9 +1,12 @@
 //! The platforms that a lock serves, the accelerators of machines, and the indexes that packages
 //! for them come from.
 
+use std::borrow::Cow;
+use std::ffi::OsStr;
 use std::fmt;
+use std::path::Path;
 
-use super::names::normalize_name;
+use super::names::{composed_name, folded_name, normalize_name};
 
 /// The system that comfy decides for; on the disk and between processes whether it is macOS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
@@ -22,6 +25,44 @@ impl OperatingSystem {
     /// The folder that contains people's homes.
     pub(crate) fn homes(self) -> &'static str {
         if self.is_macos() { "/Users" } else { "/home" }
+    }
+}
+
+impl OperatingSystem {
+    /// Returns what follows `folder` in `path`, if it is that folder or lies below it, as this system
+    /// compares names: a Mac's usual disk folds case and forms of Unicode.
+    pub(crate) fn below<'a>(self, path: &'a Path, folder: &Path) -> Option<&'a Path> {
+        let mut parts = path.components();
+        let same = |name: &OsStr, wanted: &OsStr| {
+            name == wanted
+                || (self.is_macos()
+                    && folded_name(&name.to_string_lossy())
+                        == folded_name(&wanted.to_string_lossy()))
+        };
+        let mut above = folder.components();
+        let inside = above.all(|f| {
+            let part = parts.next();
+            part.is_some_and(|p| same(p.as_os_str(), f.as_os_str()))
+        });
+        inside.then_some(parts.as_path())
+    }
+
+    pub(crate) fn lies_in(self, path: &Path, folder: &Path) -> bool {
+        self.below(path, folder).is_some()
+    }
+
+    pub(crate) fn is_same(self, a: &Path, b: &Path) -> bool {
+        self.lies_in(a, b) && self.lies_in(b, a)
+    }
+
+    /// Returns the form in which names from the disk are compared with comfy.toml: HFS+ hands them out
+    /// decomposed.
+    pub(crate) fn spelled(self, path: &str) -> Cow<'_, str> {
+        if self.is_macos() && !path.is_ascii() {
+            Cow::Owned(composed_name(path))
+        } else {
+            Cow::Borrowed(path)
+        }
     }
 }
 

@@ -3,6 +3,8 @@
 
 use std::path::{Component, Path};
 
+use super::platforms::OperatingSystem;
+
 const SYSTEM: &[&str] = &[
     "/",
     "/bin",
@@ -51,7 +53,17 @@ const NEVER_BELOW: &[&str] = &[
     "/System",
     "/Library",
     "/private/etc",
+    "/private/var/at",
     "/private/var/db",
+    "/private/var/folders",
+    "/private/var/log",
+    "/private/var/root",
+    "/private/var/run",
+    "/private/var/spool",
+    "/var/at",
+    "/var/folders",
+    "/var/root",
+    "/var/run",
     "/Applications",
     "/var/lib",
     "/var/log",
@@ -61,22 +73,22 @@ const NEVER_BELOW: &[&str] = &[
 ];
 
 /// Returns whether a path belongs to the system.
-pub(crate) fn systems_own(path: &Path) -> bool {
+pub(crate) fn systems_own(os: OperatingSystem, path: &Path) -> bool {
     let volume = path
         .strip_prefix(VOLUMES)
         .is_ok_and(|rest| rest.components().count() > 1);
-    SYSTEM.iter().any(|s| path == Path::new(s))
-        || (NEVER_BELOW.iter().any(|s| path.starts_with(s)) && !volume)
+    SYSTEM.iter().any(|s| os.is_same(path, Path::new(s)))
+        || (NEVER_BELOW.iter().any(|s| os.lies_in(path, Path::new(s))) && !volume)
 }
 
 /// Returns whether a path below `home` is hidden or goes through a hidden folder. macOS hides
 /// `~/Library` by a flag.
-pub(crate) fn is_hidden(home: &Path, path: &Path) -> bool {
-    let Ok(rest) = path.strip_prefix(home) else {
+pub(crate) fn is_hidden(os: OperatingSystem, home: &Path, path: &Path) -> bool {
+    let Some(rest) = os.below(path, home) else {
         return false;
     };
     let name = |c: Component| c.as_os_str().to_string_lossy().starts_with('.');
-    rest.components().any(name) || rest.starts_with("Library")
+    rest.components().any(name) || os.lies_in(rest, Path::new("Library"))
 }
 
 /// Where removable disks are mounted for users (udisks(8)), as USER/VOLUME.
@@ -84,12 +96,12 @@ const VOLUMES: &str = "/run/media";
 
 /// Returns what is wrong with a file on the disk as a model's source, as it is written or as its
 /// links resolve; `home` is the owner's, or `~`. The sandbox must not get to read keys or settings.
-pub(crate) fn model_file(home: &Path, path: &Path) -> Option<&'static str> {
+pub(crate) fn model_file(os: OperatingSystem, home: &Path, path: &Path) -> Option<&'static str> {
     let hub = path.starts_with(home.join(".cache/huggingface"));
-    if systems_own(path) {
+    if systems_own(os, path) {
         return Some("belongs to the system");
     }
-    if is_hidden(home, path) && !hub {
+    if is_hidden(os, home, path) && !hub {
         return Some("is in a hidden folder of your home, where keys and settings are kept");
     }
     let (text, blob) = (path.to_string_lossy(), of_hub_cache(path));
@@ -117,11 +129,11 @@ fn of_hub_cache(path: &Path) -> bool {
 
 /// Returns what is wrong with a place from which the owner's shells, desktop and services may run
 /// programs, or where they keep keys; `home` is the owner's.
-pub(crate) fn why_reserved(home: &Path, path: &Path) -> Option<&'static str> {
-    if systems_own(path) {
+pub(crate) fn why_reserved(os: OperatingSystem, home: &Path, path: &Path) -> Option<&'static str> {
+    if systems_own(os, path) {
         return Some("belongs to the system");
     }
-    if is_hidden(home, path) {
+    if is_hidden(os, home, path) {
         return Some("is in a hidden folder of your home, where keys and settings are kept");
     }
     // Debian's ~/.profile puts ~/bin into PATH; folders of that name hold programs everywhere
@@ -129,7 +141,10 @@ pub(crate) fn why_reserved(home: &Path, path: &Path) -> Option<&'static str> {
     let programs = matches!(
         path.file_name().map(|n| n.to_string_lossy()).as_deref(),
         Some("bin" | "sbin")
-    );
+    ) || (os.is_macos()
+        && path
+            .file_name()
+            .is_some_and(|n| ["bin", "sbin"].iter().any(|b| n.eq_ignore_ascii_case(b))));
     programs.then_some("is a folder where shells look for programs")
 }
 
@@ -161,7 +176,7 @@ mod tests {
             ("/run/media/alice/DISK", ""),
         ];
         for (path, why) in table {
-            let found = why_reserved(home, Path::new(path));
+            let found = why_reserved(OperatingSystem::Linux, home, Path::new(path));
             assert!(
                 if why.is_empty() {
                     found.is_none()
@@ -171,6 +186,40 @@ mod tests {
                 "{path}: {found:?}"
             );
         }
+    }
+
+    #[test]
+    fn on_a_mac_letters_of_another_case_or_form_name_the_same_folder() {
+        let table = [
+            ("/users/ALICE/.ssh", "hidden"),
+            ("/Users/alice/library/Keychains", "hidden"),
+            ("/LIBRARY/LaunchDaemons", "system"),
+            ("/Private/ETC/sudoers.d", "system"),
+            ("/private/var/root/x", "system"),
+            ("/private/var/folders/zz/x", "system"),
+            ("/Users/alice/BIN", "programs"),
+            ("/Users/alice/ai", ""),
+            ("/Users/alicea/.x", ""),
+        ];
+        for (path, why) in table {
+            let (home, path) = (Path::new("/Users/alice"), Path::new(path));
+            let found = why_reserved(OperatingSystem::MacOs, home, path).unwrap_or_default();
+            let right = if why.is_empty() {
+                found.is_empty()
+            } else {
+                found.contains(why)
+            };
+            assert!(right, "{}: {found:?}", path.display());
+        }
+        // Linux tells them apart; on a Mac é in one piece and in two is one name.
+        let (linux, mac) = (OperatingSystem::Linux, OperatingSystem::MacOs);
+        assert_eq!(
+            why_reserved(linux, Path::new("/home/a"), Path::new("/LIB/x")),
+            None
+        );
+        let (one, two) = (Path::new("/v/caf\u{e9}/m"), Path::new("/v/cafe\u{301}"));
+        assert!(mac.lies_in(one, two) && !linux.lies_in(one, two));
+        assert_eq!(mac.spelled("cafe\u{301}/x"), "caf\u{e9}/x");
     }
 
     #[test]
@@ -201,7 +250,11 @@ mod tests {
             ("/run/media/alice/DISK/x.ckpt".into(), ""),
         ];
         for (path, why) in table {
-            let found = model_file(Path::new("/home/alice"), Path::new(&path));
+            let found = model_file(
+                OperatingSystem::Linux,
+                Path::new("/home/alice"),
+                Path::new(&path),
+            );
             assert!(
                 if why.is_empty() {
                     found.is_none()
@@ -212,8 +265,14 @@ mod tests {
             );
         }
         assert!(
-            model_file(Path::new("~"), Path::new("~/.ssh/x.bin")).is_some()
-                && model_file(Path::new("~"), Path::new("~/x.bin")).is_none()
+            model_file(
+                OperatingSystem::Linux,
+                Path::new("~"),
+                Path::new("~/.ssh/x.bin")
+            )
+            .is_some()
+                && model_file(OperatingSystem::Linux, Path::new("~"), Path::new("~/x.bin"))
+                    .is_none()
         );
     }
 }

@@ -173,7 +173,11 @@ pub(crate) fn model_source(text: &str) -> Result<(), String> {
             if (rest.starts_with('/') || rest.starts_with("~/"))
                 && !rest.split('/').any(|c| c == "..") =>
         {
-            let why = super::reserved_paths::model_file(Path::new("~"), Path::new(rest));
+            let why = super::reserved_paths::model_file(
+                super::platforms::OperatingSystem::Linux,
+                Path::new("~"),
+                Path::new(rest),
+            );
             why.map_or(Ok(()), |why| Err(why.into()))
         }
         "file" => Err("must be file:/an/absolute/path or file:~/path".into()),

@@ -50,6 +50,11 @@ pub(crate) fn check_adoption(
             "sandbox_user",
             check_account(d, look, ids, inventory),
         ),
+        (
+            Address::Group(d.records_group().unwrap_or_default()),
+            "primary_user",
+            check_records_group(d, look),
+        ),
     ];
     let (mut unread, mut problems) = (Vec::new(), Vec::new());
     for (address, key, seen) in asked {
@@ -185,6 +190,29 @@ fn check_own_group(d: &Desired, look: &dyn Look, inventory: &Inventory) -> Seen<
     // If its account exists, the account is judged instead.
     let accounts = look.find_user(&d.sandbox)?.is_some_and(|u| u.gid == g.gid);
     Ok(if accounts { None } else { of_system(d, &g) })
+}
+
+/// Refuses the group of the records if somebody else than the owner is in it.
+fn check_records_group(d: &Desired, look: &dyn Look) -> Seen<Refusal> {
+    let Some(name) = d.records_group() else {
+        return Ok(None);
+    };
+    let Some(g) = look.find_group(&name)? else {
+        return Ok(None);
+    };
+    let mut others = look.primary_users(g.gid)?;
+    others.extend(g.members);
+    others.retain(|user| *user != d.owner.name);
+    Ok(others.first().map(|user| {
+        (
+            format!(
+                "has other members: {}; they could read what comfy records of {}'s launches",
+                others.join(", "),
+                d.owner.name
+            ),
+            format!("remove them: sudo dseditgroup -o edit -d {user} -t user {name}"),
+        )
+    }))
 }
 
 fn check_account(

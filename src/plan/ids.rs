@@ -13,6 +13,8 @@ pub(crate) struct AccountIds {
     pub sandbox: u32,
     pub sandbox_gid: u32,
     pub shared: u32,
+    /// The group of comfy's records: the owner may read them, the sandbox may not.
+    pub records_gid: u32,
     /// Fetches and unpacks; no account has it.
     pub build: u32,
     /// Serves ComfyUI's port and the egress proxy; no account has it either.
@@ -59,16 +61,6 @@ fn build_for(d: &Desired, look: &dyn Look, sandbox: u32) -> Seen<Option<u32>> {
 }
 
 impl AccountIds {
-    /// The group of comfy's records: the owner may read them, the sandbox may not.
-    pub(crate) fn records_gid(&self) -> u32 {
-        // Under isolation "none" both are the owner's own.
-        if self.seal == 0 {
-            self.owner_gid
-        } else {
-            self.seal_gid
-        }
-    }
-
     /// Returns the pair to record if the build uids do not follow from the sandbox user's number.
     pub(crate) fn noted_pair(&self) -> Option<(u32, u32)> {
         by_number(self.sandbox)
@@ -90,6 +82,7 @@ impl AccountIds {
                 sandbox: owner,
                 sandbox_gid: owner_gid,
                 shared: owner_gid,
+                records_gid: owner_gid,
                 build: owner,
                 front: owner,
                 seal: owner,
@@ -113,9 +106,10 @@ impl AccountIds {
             Some(g) => g.gid,
             None => free_id(look, &[shared])?,
         };
+        let records_gid = records_gid(d, look, &[shared, sandbox_gid])?;
         let sandbox = match &user {
             Some(u) => u.uid,
-            None => new_uid(d, look, sandbox_gid, shared)?,
+            None => new_uid(d, look, sandbox_gid, &[shared, records_gid])?,
         };
         let build = build_for(d, look, sandbox)
             .map_err(|e| unreadable("ids", e))?
@@ -139,6 +133,7 @@ impl AccountIds {
             sandbox,
             sandbox_gid,
             shared,
+            records_gid,
             build,
             front,
             seal: 0,
@@ -177,6 +172,17 @@ fn shared_gid(d: &Desired, look: &dyn Look, group: Option<&GroupAccount>) -> Res
     }
 }
 
+/// Returns the group of the records: the owner's own, or one that is made for them.
+fn records_gid(d: &Desired, look: &dyn Look, taken: &[u32]) -> Result<u32> {
+    let Some(name) = d.records_group() else {
+        return Ok(d.owner.gid);
+    };
+    let there = look
+        .find_group(&name)
+        .map_err(|e| unreadable(&format!("group.{name}"), e))?;
+    there.map_or_else(|| free_id(look, taken), |g| Ok(g.gid))
+}
+
 /// Refuses an account that has rights of its own, such as root.
 fn ensure_ordinary(d: &Desired, u: &UserAccount) -> Result<()> {
     let at = d.place_of_key(&["host", "sandbox_user"]);
@@ -202,7 +208,7 @@ fn ensure_ordinary(d: &Desired, u: &UserAccount) -> Result<()> {
 
 /// Returns the uid for a sandbox user that has to be created: the one that its files already have,
 /// the number of its own group, or a free one.
-fn new_uid(d: &Desired, look: &dyn Look, sandbox_gid: u32, shared: u32) -> Result<u32> {
+fn new_uid(d: &Desired, look: &dyn Look, sandbox_gid: u32, taken: &[u32]) -> Result<u32> {
     let state = look
         .read_entry(&d.paths.state_of("user"))
         .ok()
@@ -215,7 +221,7 @@ fn new_uid(d: &Desired, look: &dyn Look, sandbox_gid: u32, shared: u32) -> Resul
             return Ok(uid);
         }
     }
-    free_id(look, &[shared])
+    free_id(look, taken)
 }
 
 /// Returns the first number of [`ACCOUNT_RANGE`] that is not in use and not in `taken`.

@@ -41,6 +41,8 @@ pub(crate) trait Look: Sync {
     /// Returns why somebody other than root and the owner could replace the folder `path`, and what
     /// to do about it.
     fn why_exposed(&self, path: &Path, owner: u32) -> Seen<Option<String>>;
+    /// Returns the volume that holds `path` if it ignores who owns files.
+    fn unowned_volume(&self, path: &Path) -> Seen<Option<std::path::PathBuf>>;
     /// Returns the nearest existing folder above `path` if whoever runs comfy may not create
     /// anything in it.
     fn why_uncreatable(&self, path: &Path) -> Seen<Option<std::path::PathBuf>>;

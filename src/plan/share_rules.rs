@@ -14,6 +14,25 @@ pub(crate) struct ShareEntry {
     /// The twelve permission bits.
     pub mode: u32,
     pub links: u64,
+    /// chflags(2); 0 outside macOS.
+    pub flags: u32,
+}
+
+/// What the owner of a file, or the Finder for him ("Locked"), sets (sys/stat.h of macOS).
+pub(crate) const USER_IMMUTABLE: u32 = 0x2;
+pub(crate) const USER_APPEND: u32 = 0x4;
+/// What root or the system itself sets: SF_IMMUTABLE, SF_APPEND, SF_RESTRICTED.
+const SYSTEM_LOCKS: u32 = 0x2_0000 | 0x4_0000 | 0x8_0000;
+
+/// Returns whether the flags keep everybody, root too, from changing a file.
+pub(crate) fn is_locked(flags: u32) -> bool {
+    flags & (USER_IMMUTABLE | USER_APPEND | SYSTEM_LOCKS) != 0
+}
+
+/// Returns whether the Finder has put a file of this name there, with a mode of its own: it does so in
+/// every folder that it shows, and ComfyUI reads none of them.
+pub(crate) fn is_finders(name: &[u8]) -> bool {
+    name == b".DS_Store" || name == b".localized" || name.starts_with(b"._")
 }
 
 /// What has to change about an entry.
@@ -35,6 +54,7 @@ pub(crate) enum UnmanagedReason {
     Stranger,
     Deep,
     LeadsOut,
+    Locked,
 }
 
 impl UnmanagedReason {
@@ -43,6 +63,10 @@ impl UnmanagedReason {
             UnmanagedReason::Special => "devices, sockets or pipes",
             UnmanagedReason::HardLink => "files with another hard link elsewhere",
             UnmanagedReason::SetId => "set-uid or set-gid files",
+            UnmanagedReason::Locked => {
+                "locked entries (the Finder's Get Info > Locked), whose group or mode is not that of \
+                 the share (unlock them: chflags nouchg)"
+            }
             UnmanagedReason::Deep => "folders nested deeper than a path can be long",
             UnmanagedReason::LeadsOut => {
                 "links that lead out of the share, where ComfyUI reads nothing but other shares \
@@ -126,6 +150,11 @@ pub(crate) fn evaluate_entry(
         })
     {
         return (None, stranger);
+    }
+    // A file of the sandbox user's own is unlocked and repaired; what the owner or the system has
+    // locked is theirs.
+    if is_locked(e.flags) && (e.uid != s.sandbox || e.flags & SYSTEM_LOCKS != 0) {
+        return (None, Some(UnmanagedReason::Locked));
     }
     // The sandbox user may have hard-linked a file that it cannot read: setting group and mode
     // would open it.
@@ -211,6 +240,7 @@ mod tests {
                     gid: 401,
                     mode,
                     links: 1,
+                    flags: 0,
                 };
                 let (fault, odd) = evaluate_entry(&spec(access), &e);
                 let becomes = fault.map_or("fine".into(), |f| {
@@ -261,6 +291,44 @@ mod tests {
     }
 
     #[test]
+    fn a_lock_of_the_owner_s_stays_and_one_of_the_sandbox_user_s_does_not() {
+        let verdict = |uid, mode, flags| {
+            let e = ShareEntry {
+                kind: FileType::File,
+                uid,
+                gid: 401,
+                mode,
+                links: 1,
+                flags,
+            };
+            let (fault, odd) = evaluate_entry(&spec(ShareAccess::Write), &e);
+            (fault.is_some(), odd)
+        };
+        let locked = Some(UnmanagedReason::Locked);
+        assert_eq!(verdict(1000, 0o600, USER_IMMUTABLE), (false, locked));
+        assert_eq!(verdict(1000, 0o660, USER_IMMUTABLE), (false, None));
+        assert_eq!(verdict(402, 0o600, USER_IMMUTABLE), (true, None));
+        assert_eq!(verdict(402, 0o600, USER_APPEND), (true, None));
+        assert_eq!(verdict(402, 0o600, SYSTEM_LOCKS), (false, locked));
+        // UF_HIDDEN and UF_COMPRESSED lock nothing.
+        assert_eq!(verdict(1000, 0o600, 0x8000 | 0x20), (true, None));
+    }
+
+    #[test]
+    fn what_the_finder_puts_everywhere_is_known_by_its_name() {
+        let all = [
+            ".DS_Store",
+            "._model.safetensors",
+            ".localized",
+            ".x",
+            "_.x",
+            "DS_Store",
+        ];
+        let found: Vec<_> = all.iter().filter(|n| is_finders(n.as_bytes())).collect();
+        assert_eq!(found, [&".DS_Store", &"._model.safetensors", &".localized"]);
+    }
+
+    #[test]
     fn a_file_that_is_linked_from_elsewhere_is_never_opened() {
         let e = ShareEntry {
             kind: FileType::File,
@@ -268,6 +336,7 @@ mod tests {
             gid: 1000,
             mode: 0o600,
             links: 2,
+            flags: 0,
         };
         for access in [ShareAccess::Read, ShareAccess::Write, ShareAccess::Add] {
             assert_eq!(

@@ -1,6 +1,7 @@
 //! The record of a running launch, which its supervisor writes, and a lock that the supervisor
 //! holds while it lives. Only the lock counts; a record without it was left by a killed launch.
 
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
 use nix::fcntl::{Flock, FlockArg, OFlag, openat};
@@ -76,11 +77,11 @@ impl InstanceLock {
         let doing = || format!("take the lock {}", path.display());
         let (dir, name) = open_parent(&path).with_context(doing)?;
         let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let fd = openat(&dir, name.as_c_str(), flags, as_mode(0o640)).with_context(doing)?;
+        let fd = openat(&dir, name.as_c_str(), flags, as_mode(0o600)).with_context(doing)?;
         if let Some((uid, gid)) = own {
             nix::unistd::fchown(&fd, Some(uid.into()), Some(gid.into())).with_context(doing)?;
             // One that was made under another umask.
-            nix::sys::stat::fchmod(&fd, as_mode(0o640)).with_context(doing)?;
+            nix::sys::stat::fchmod(&fd, as_mode(0o600)).with_context(doing)?;
         }
         let mut file = std::fs::File::from(fd);
         // A process that checks whether it is held holds it for an instant.
@@ -164,12 +165,23 @@ fn lock_path(paths: &InstancePaths) -> PathBuf {
 
 /// Returns the running launch, if there is one.
 pub(crate) fn read_running(paths: &InstancePaths) -> Option<RunningRecord> {
-    let file = std::fs::File::open(lock_path(paths)).ok()?;
-    // The lock is not held, so the record is old.
-    if Flock::lock(file, FlockArg::LockSharedNonblock).is_ok() {
+    // Without its supervisor, the record is old.
+    if !supervisor_lives(paths) {
         return None;
     }
     serde_json::from_slice(&std::fs::read(paths.running_record()).ok()?).ok()
+}
+
+fn supervisor_lives(paths: &InstancePaths) -> bool {
+    match std::fs::File::open(lock_path(paths)) {
+        Ok(file) => Flock::lock(file, FlockArg::LockSharedNonblock).is_err(),
+        // Root's alone, since whoever may read a file may also hold its lock: the owner asks whether
+        // the supervisor listens.
+        Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
+            UnixStream::connect(paths.control_socket()).is_ok()
+        }
+        Err(_) => false,
+    }
 }
 
 /// Ensures that this process can tell whether the instance runs.
@@ -177,13 +189,13 @@ pub(crate) fn read_running(paths: &InstancePaths) -> Option<RunningRecord> {
 /// # Errors
 /// The records are not for the caller.
 pub(crate) fn ensure_readable(paths: &InstancePaths) -> Result<()> {
-    let path = lock_path(paths);
-    match std::fs::File::open(&path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-            Err(Problem::new(format!("read {}: {e}", path.display()))
-                .caused_by(&e)
-                .with_hint("only the owner of the instance and root may read its records"))
-        }
+    match std::fs::File::open(&paths.records) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Problem::new(format!(
+            "read {}: {e}",
+            paths.records.display()
+        ))
+        .caused_by(&e)
+        .with_hint("only the owner of the instance and root may read its records")),
         _ => Ok(()),
     }
 }

@@ -168,7 +168,17 @@ impl Act for MemoryExecutor<'_> {
             Step::RemoveLink { path, .. } => s.remove(path),
             Step::InstallEgressFilter { uid, .. } => drop(s.fences.insert(*uid)),
             Step::RemoveEgressFilter { uid, .. } => drop(s.fences.remove(uid)),
-            Step::DenyCronJobs { .. } | Step::AllowCronJobs { .. } => {}
+            Step::DenyCronJobs { file, user } => {
+                let text = s.system.entry(file.clone()).or_default();
+                *text += &format!("{user}\n");
+            }
+            Step::AllowCronJobs { file, user } => {
+                let lines = s.system.remove(file).unwrap_or_default();
+                let kept: Vec<_> = lines.lines().filter(|l| l != user).collect();
+                if !kept.is_empty() {
+                    s.system.insert(file.clone(), kept.join("\n") + "\n");
+                }
+            }
             Step::InstallLauncher { size, modified, .. } => {
                 s.launcher = Some(ComfyProgram {
                     uid: 0,
@@ -246,7 +256,11 @@ impl Act for MemoryExecutor<'_> {
                 s.venvs.clear();
                 s.pythons.clear();
                 s.launch = None;
-                assert!(s.system.is_empty(), "a rule for a program that goes");
+                let rule = s
+                    .system
+                    .keys()
+                    .find(|p| p.extension() != Some("deny".as_ref()));
+                assert!(rule.is_none(), "a rule for a program that goes: {rule:?}");
                 s.launcher = None;
                 s.inventory = Inventory::default();
             }

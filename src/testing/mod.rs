@@ -38,6 +38,8 @@ pub(crate) struct MachineState {
     pub groups: BTreeMap<String, (u32, BTreeSet<String>)>,
     pub users: BTreeMap<String, UserAccount>,
     pub nodes: BTreeMap<PathBuf, FsEntry>,
+    /// Volumes that ignore owners.
+    pub unowned: Vec<PathBuf>,
     /// Folders with a search-only entry for that uid.
     pub entries: BTreeSet<(PathBuf, u32)>,
     pub gens: BTreeMap<GenerationId, (GenerationSpec, GenerationCheck)>,
@@ -255,6 +257,10 @@ impl Look for MemoryHost {
     fn why_uncreatable(&self, _: &Path) -> Seen<Option<PathBuf>> {
         Ok(None)
     }
+    fn unowned_volume(&self, path: &Path) -> Seen<Option<PathBuf>> {
+        let found = self.with(|s| s.unowned.iter().find(|v| path.starts_with(v)).cloned());
+        Ok(found)
+    }
     fn why_exposed(&self, _: &Path, _: u32) -> Seen<Option<String>> {
         Ok(None)
     }
@@ -402,6 +408,7 @@ fn entry(n: &FsEntry) -> share_rules::ShareEntry {
         gid: n.gid,
         mode: n.mode,
         links: 1,
+        flags: 0,
     }
 }
 
@@ -469,7 +476,12 @@ pub(crate) fn desired(tables: &str, locked: &Locked) -> Desired {
         owner,
         platform: HostPlatform {
             os: locked.os,
-            machine: "x86_64".into(),
+            machine: if locked.os.is_macos() {
+                "arm64"
+            } else {
+                "x86_64"
+            }
+            .into(),
         },
         data_home: "/home/alice/data".into(),
         repository: "/repo".into(),

@@ -141,7 +141,7 @@ impl ApplySession<'_> {
         sandbox_state::sweep_trash(&d.paths, plan.ids.sandbox);
         let owner = nix::unistd::geteuid()
             .is_root()
-            .then_some((plan.ids.seal, plan.ids.records_gid()));
+            .then_some((plan.ids.seal, plan.ids.records_gid));
         if plan.is_empty() {
             // Files that were read again because something touched them without changing them need
             // not be read next time.
@@ -298,7 +298,7 @@ impl ApplySession<'_> {
             passer: account.then_some(ids.owner),
             records: nix::unistd::geteuid()
                 .is_root()
-                .then_some((ids.seal, ids.records_gid())),
+                .then_some((ids.seal, ids.records_gid)),
         };
         sandbox_state::strip_set_ids(folders.iter().chain(&d.paths.home), &d.paths, &who);
         let Some(live) = crate::records::running::current_generation(&d.paths)

@@ -56,6 +56,9 @@ pub(crate) fn of_this_machine() -> Box<dyn AccountDatabase> {
 /// else is in it or has it as the primary one (useradd(8), USERGROUPS_ENAB). macOS has no such
 /// groups: `staff` is everybody's.
 pub(crate) fn alone_in(uid: u32, gid: u32) -> bool {
+    if crate::host::machine::operating_system().is_macos() {
+        return false;
+    }
     let Ok(Some(user)) = nix::unistd::User::from_uid(uid.into()) else {
         return false;
     };

@@ -88,7 +88,7 @@ impl GenerationBuilder<'_> {
             serde_json::to_vec(value).with_context(|| format!("write {}", path.display()))?;
         let owner = nix::unistd::geteuid()
             .is_root()
-            .then_some((self.ids.seal, self.ids.records_gid()));
+            .then_some((self.ids.seal, self.ids.records_gid));
         edit::write_file(path, &text, 0o640, owner)
             .with_context(|| format!("write {}", path.display()))
     }
@@ -154,7 +154,7 @@ impl GenerationBuilder<'_> {
             edit::make_dir(
                 &path,
                 i.seal,
-                i.records_gid(),
+                i.records_gid,
                 if account { 0o750 } else { 0o700 },
             )
             .with_context(|| doing(&path))?;

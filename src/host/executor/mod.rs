@@ -51,7 +51,7 @@ impl Executor<'_> {
     fn records_owner(&self) -> Option<(u32, u32)> {
         nix::unistd::geteuid()
             .is_root()
-            .then_some((self.ids.seal, self.ids.records_gid()))
+            .then_some((self.ids.seal, self.ids.records_gid))
     }
 
     fn builder(&mut self) -> GenerationBuilder<'_> {
@@ -191,6 +191,7 @@ impl Executor<'_> {
             Path::new(&id.relative_path()),
             self.sealed_owner(),
         )
+        .and_then(|()| edit::sync_folder(&self.paths.base))
         .with_context(|| format!("make generation {id} live"))
     }
 

@@ -312,17 +312,21 @@ pub(crate) fn has_acl(_: &Path) -> bool {
     false
 }
 
-/// There one list serves both.
+/// There one list serves both. xnu keeps an empty list apart from none (`kern_authorization.c`), and
+/// it grants nothing either.
 #[cfg(target_os = "macos")]
 pub(crate) fn has_list(fd: &impl AsRawFd) -> bool {
-    // SAFETY: an open descriptor; the list is acl_get_fd_np's own and freed once. No list is null.
+    // SAFETY: an open descriptor; the list is acl_get_fd_np's own and freed once. No list is null;
+    // the entry is the list's and is not looked at.
     unsafe {
         let list = acl_get_fd_np(fd.as_raw_fd(), ACL_TYPE_EXTENDED);
         if list.is_null() {
             return false;
         }
+        let mut entry = std::ptr::null_mut();
+        let found = acl_get_entry(list, ACL_FIRST_ENTRY, &raw mut entry) == 0;
         acl_free(list);
-        true
+        found
     }
 }
 
@@ -334,13 +338,17 @@ pub(crate) fn drop_all(fd: &impl AsRawFd) {
         unsafe { nix::libc::fremovexattr(fd.as_raw_fd(), name.as_ptr()) };
     }
     #[cfg(target_os = "macos")]
-    // SAFETY: an empty list of acl_init's own, set on an open descriptor and freed once. A file
-    // system without ACLs refuses, and then has none to drop.
+    // SAFETY: a filesec of filesec_init's own, used on an open descriptor and freed once; the value
+    // is a mark, not an address that is read. A file system without ACLs refuses, and then has none
+    // to drop. chmod(1) -N does the same (file_cmds `chmod_acl.c`).
     unsafe {
-        let empty = acl_init(1);
-        if !empty.is_null() {
-            acl_set_fd_np(fd.as_raw_fd(), empty, ACL_TYPE_EXTENDED);
-            acl_free(empty);
+        let change = filesec_init();
+        if !change.is_null() {
+            let mark = std::ptr::without_provenance(FILESEC_REMOVE_ACL);
+            if filesec_set_property(change, FILESEC_ACL, mark) == 0 {
+                fchmodx_np(fd.as_raw_fd(), change);
+            }
+            filesec_free(change);
         }
     }
 }
@@ -348,17 +356,32 @@ pub(crate) fn drop_all(fd: &impl AsRawFd) {
 /// sys/acl.h of macOS.
 #[cfg(target_os = "macos")]
 const ACL_TYPE_EXTENDED: nix::libc::c_int = 0x100;
+#[cfg(target_os = "macos")]
+const ACL_FIRST_ENTRY: nix::libc::c_int = 0;
+/// sys/fcntl.h of macOS: the property, and its value that takes the list away.
+#[cfg(target_os = "macos")]
+const FILESEC_ACL: nix::libc::c_int = 5;
+#[cfg(target_os = "macos")]
+const FILESEC_REMOVE_ACL: usize = 1;
 
-// acl_get(3), acl_init(3), acl_set(3), acl_free(3) of macOS; libc does not have them.
+// acl_get(3), acl_get_entry(3), acl_free(3), filesec_init(3), chmodx_np(3) of macOS; libc does not
+// have them.
 #[cfg(target_os = "macos")]
 unsafe extern "C" {
     fn acl_get_fd_np(fd: nix::libc::c_int, kind: nix::libc::c_int) -> *mut nix::libc::c_void;
-    fn acl_init(count: nix::libc::c_int) -> *mut nix::libc::c_void;
-    fn acl_set_fd_np(
-        fd: nix::libc::c_int,
+    fn acl_get_entry(
         acl: *mut nix::libc::c_void,
-        kind: nix::libc::c_int,
+        which: nix::libc::c_int,
+        entry: *mut *mut nix::libc::c_void,
     ) -> nix::libc::c_int;
+    fn filesec_init() -> *mut nix::libc::c_void;
+    fn filesec_free(change: *mut nix::libc::c_void);
+    fn filesec_set_property(
+        change: *mut nix::libc::c_void,
+        property: nix::libc::c_int,
+        value: *const nix::libc::c_void,
+    ) -> nix::libc::c_int;
+    fn fchmodx_np(fd: nix::libc::c_int, change: *mut nix::libc::c_void) -> nix::libc::c_int;
     fn acl_free(object: *mut nix::libc::c_void) -> nix::libc::c_int;
 }
 

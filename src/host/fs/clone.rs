@@ -56,26 +56,49 @@ pub(crate) fn clone_file(
                 Ok(None)
             };
         }
-        let fd = openat(
+        open_clone(folder, name).map(Some).inspect_err(|_| {
+            let _ = nix::unistd::unlinkat(folder, name, nix::unistd::UnlinkatFlags::NoRemoveDir);
+        })
+    }
+}
+
+/// A clone has the flags of what it was cloned from, its access list, and the mark that it was
+/// downloaded (xnu `vfs_syscalls.c`): one of a locked model could be neither written nor removed.
+#[cfg(target_os = "macos")]
+fn open_clone(folder: &OwnedFd, name: &CStr) -> std::io::Result<File> {
+    use std::os::fd::AsRawFd;
+    let open = |how| {
+        openat(
             folder,
             name,
-            OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC,
+            how | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC,
             as_mode(0),
-        )?;
-        // Where others may write the folder, another file may have been put under the name since.
-        let st = nix::sys::stat::fstat(&fd)?;
-        if super::file_type(&st) != crate::plan::observed::FileType::File
-            || st.st_uid != nix::unistd::geteuid().as_raw()
-            || st.st_nlink != 1
-        {
-            return Err(std::io::Error::other(
-                "somebody else put another file there",
-            ));
-        }
-        super::acl::drop_all(&fd);
-        nix::sys::stat::fchmod(&fd, as_mode(0o600))?;
-        Ok(Some(File::from(fd)))
+        )
+    };
+    let fd = open(OFlag::O_RDONLY)?;
+    // Where others may write the folder, another file may have been put under the name since.
+    let st = nix::sys::stat::fstat(&fd)?;
+    if super::file_type(&st) != crate::plan::observed::FileType::File
+        || st.st_uid != nix::unistd::geteuid().as_raw()
+        || st.st_nlink != 1
+    {
+        return Err(std::io::Error::other(
+            "somebody else put another file there",
+        ));
     }
+    super::bsd_flags::unlock(&fd)?;
+    super::acl::drop_all(&fd);
+    nix::sys::stat::fchmod(&fd, as_mode(0o600))?;
+    // SAFETY: an open descriptor and a NUL-terminated name; none to remove is the usual answer.
+    unsafe { nix::libc::fremovexattr(fd.as_raw_fd(), c"com.apple.quarantine".as_ptr(), 0) };
+    let again = open(OFlag::O_RDWR)?;
+    let now = nix::sys::stat::fstat(&again)?;
+    if (now.st_dev, now.st_ino) != (st.st_dev, st.st_ino) {
+        return Err(std::io::Error::other(
+            "somebody else put another file there",
+        ));
+    }
+    Ok(File::from(again))
 }
 
 /// An empty new file, 0600.
@@ -298,10 +321,15 @@ pub(crate) fn share_blocks(a: &Path, b: &Path) -> std::io::Result<BlockSharing> 
             }
         }
         let st = nix::sys::stat::fstat(&fb)?;
+        let root = nix::unistd::geteuid().is_root();
+        if root {
+            nix::unistd::fchown(&made, Some(st.st_uid.into()), Some(st.st_gid.into()))?;
+        } else {
+            // The group is the folder's own on macOS; where it was another it is kept if that is
+            // allowed.
+            let _ = nix::unistd::fchown(&made, None, Some(st.st_gid.into()));
+        }
         nix::sys::stat::fchmod(&made, as_mode(super::permission_bits(&st)))?;
-        // The group is the folder's own on macOS; where it was another it is kept if that is
-        // allowed.
-        let _ = nix::unistd::fchown(&made, None, Some(st.st_gid.into()));
         nix::fcntl::renameat(&folder, temporary.as_c_str(), &folder, name.as_c_str())?;
         Ok(BlockSharing::Now)
     })();

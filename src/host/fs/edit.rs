@@ -322,6 +322,13 @@ pub(crate) fn sync_tree(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// The entries of `folder`, as the last rename has left them, reach the disk before this returns. On
+/// macOS fsync(2) stops at the disk's own memory, and sync(2) waits for nothing: the standard library
+/// asks for F_FULLFSYNC there.
+pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
+    std::fs::File::from(super::open_dir(folder)?).sync_all()
+}
+
 /// Free bytes for the caller on the file system that holds `path` or its nearest parent that is
 /// there.
 pub(crate) fn free_bytes(path: &Path) -> io::Result<u64> {

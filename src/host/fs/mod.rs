@@ -2,6 +2,7 @@
 //! changed.
 
 pub(crate) mod acl;
+pub(crate) mod bsd_flags;
 pub(crate) mod clone;
 pub(crate) mod create_beneath;
 pub(crate) mod edit;
@@ -268,7 +269,33 @@ fn walk_links(path: &Path, owner: u32, met: &mut dyn FnMut(&Path)) -> Seen<PathB
             Err(e) => return Err(unreadable(&next, e)),
         }
     }
-    Ok(done)
+    Ok(spelled_on_disk(done))
+}
+
+/// The same path in the letters that the disk has, as far as it is there: a Mac's usual disk opens
+/// `/users/Alice` as `/Users/alice` (fcntl(2), F_GETPATH).
+#[cfg(target_os = "macos")]
+fn spelled_on_disk(path: PathBuf) -> PathBuf {
+    for there in path.ancestors() {
+        let Ok(fd) = openat(AT_FDCWD, there, FOLDER | THROUGH, Mode::empty()) else {
+            continue;
+        };
+        let mut own = PathBuf::new();
+        if nix::fcntl::fcntl(&fd, nix::fcntl::FcntlArg::F_GETPATH(&mut own)).is_err() {
+            continue;
+        }
+        return match path.strip_prefix(there) {
+            Ok(rest) if rest.as_os_str().is_empty() => own,
+            Ok(rest) => own.join(rest),
+            Err(_) => path,
+        };
+    }
+    path
+}
+
+#[cfg(not(target_os = "macos"))]
+fn spelled_on_disk(path: PathBuf) -> PathBuf {
+    path
 }
 
 fn normal_component(c: Component) -> Option<std::ffi::OsString> {

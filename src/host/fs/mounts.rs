@@ -2,6 +2,8 @@
 //! place.
 
 use std::os::fd::{AsRawFd, OwnedFd};
+#[cfg(target_os = "macos")]
+use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 
 /// Whether something is mounted on the opened folder: statx(2), STATX_ATTR_MOUNT_ROOT; before Linux
@@ -36,13 +38,49 @@ pub(crate) fn is_mount_root(fd: &OwnedFd) -> nix::Result<bool> {
     let mut st: nix::libc::statfs = unsafe { std::mem::zeroed() };
     // SAFETY: the descriptor is open and `st` outlives the call.
     nix::errno::Errno::result(unsafe { nix::libc::fstatfs(fd.as_raw_fd(), &raw mut st) })?;
-    let name: Vec<u8> = st
-        .f_mntonname
-        .iter()
-        .take_while(|c| **c != 0)
-        .map(|c| *c as u8)
-        .collect();
-    Ok(name == path.as_os_str().as_bytes())
+    Ok(mounted_on(&st) == path.as_os_str().as_bytes())
+}
+
+/// Returns the volume that holds `path` if it ignores who owns files (statfs(2),
+/// MNT_IGNORE_OWNERSHIP), as external disks do on a Mac: every change of an owner is lost without an
+/// error there (xnu `vfs_attrlist.c`, vnode_attr_handle_uid_and_gid).
+pub(crate) fn unowned_volume(path: &Path) -> std::io::Result<Option<std::path::PathBuf>> {
+    let there = path.ancestors().find(|p| p.symlink_metadata().is_ok());
+    there.map_or(Ok(None), volume_without_owners)
+}
+
+#[cfg(target_os = "macos")]
+fn volume_without_owners(there: &Path) -> std::io::Result<Option<std::path::PathBuf>> {
+    let st = file_system_of(there)?;
+    #[allow(clippy::cast_sign_loss, reason = "a word of flags")]
+    let ignores = st.f_flags as u32 & nix::libc::MNT_IGNORE_OWNERSHIP as u32 != 0;
+    Ok(ignores.then(|| std::path::PathBuf::from(std::ffi::OsString::from_vec(mounted_on(&st)))))
+}
+
+/// Elsewhere there is no such volume; a test that plays a Mac lists them in the folder of its tools.
+#[cfg(not(target_os = "macos"))]
+fn volume_without_owners(there: &Path) -> std::io::Result<Option<std::path::PathBuf>> {
+    let Some(list) = crate::host::tools::recorded("volumes-without-owners") else {
+        return Ok(None);
+    };
+    let mut volumes = list.lines().map(std::path::PathBuf::from);
+    Ok(volumes.find(|v| there.starts_with(v)))
+}
+
+#[cfg(target_os = "macos")]
+fn file_system_of(path: &Path) -> std::io::Result<nix::libc::statfs> {
+    let c = super::c_string(path.as_os_str())?;
+    // SAFETY: an all-zero statfs is a valid value to be filled in.
+    let mut st: nix::libc::statfs = unsafe { std::mem::zeroed() };
+    // SAFETY: the path is NUL-terminated and `st` outlives the call.
+    nix::errno::Errno::result(unsafe { nix::libc::statfs(c.as_ptr(), &raw mut st) })?;
+    Ok(st)
+}
+
+#[cfg(target_os = "macos")]
+fn mounted_on(st: &nix::libc::statfs) -> Vec<u8> {
+    let name = st.f_mntonname.iter().take_while(|c| **c != 0);
+    name.map(|c| *c as u8).collect()
 }
 
 /// A mount of what the descriptor stands for, without a place yet (open_tree(2)); `whole` takes
@@ -158,23 +196,9 @@ fn unescape_field(field: &str) -> String {
 #[cfg(target_os = "macos")]
 pub(crate) fn is_mounted(path: &Path) -> std::io::Result<bool> {
     use std::os::unix::ffi::OsStrExt;
-    let c = super::c_string(path.as_os_str())?;
-    // SAFETY: an all-zero statfs is a valid value to be filled in.
-    let mut st: nix::libc::statfs = unsafe { std::mem::zeroed() };
-    // SAFETY: the path is NUL-terminated and `st` outlives the call.
-    if unsafe { nix::libc::statfs(c.as_ptr(), &raw mut st) } != 0 {
-        let e = std::io::Error::last_os_error();
-        return if e.kind() == std::io::ErrorKind::NotFound {
-            Ok(false)
-        } else {
-            Err(e)
-        };
+    match file_system_of(path) {
+        Ok(st) => Ok(mounted_on(&st) == path.as_os_str().as_bytes()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(e),
     }
-    let name: Vec<u8> = st
-        .f_mntonname
-        .iter()
-        .take_while(|c| **c != 0)
-        .map(|c| *c as u8)
-        .collect();
-    Ok(name == path.as_os_str().as_bytes())
 }

@@ -12,7 +12,9 @@ use nix::fcntl::renameat;
 use nix::sys::stat::{FileStat, fchmod, fstat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
-use super::{as_mode, c_string, file_type, lstat_at, open_dir_at, open_parent, permission_bits};
+use super::{
+    as_mode, bsd_flags, c_string, file_type, lstat_at, open_dir_at, open_parent, permission_bits,
+};
 use crate::plan::observed::FileType;
 
 /// Folders held open at a time. What lies deeper is moved up, and removed from there: a chain of
@@ -77,6 +79,14 @@ fn remove_if(path: &Path, ours: &dyn Fn(&FileStat) -> bool) -> io::Result<()> {
     }
 }
 
+/// unlinkat(2), for an entry that may be locked, as whoever owns one may do to it (chflags(2)).
+fn unlink(dir: &impl AsFd, name: &CStr, how: UnlinkatFlags) -> nix::Result<()> {
+    match unlinkat(dir, name, how) {
+        Err(Errno::EPERM) if bsd_flags::unlock_at(dir, name).is_ok() => unlinkat(dir, name, how),
+        other => other,
+    }
+}
+
 struct TreeRemoval<'a> {
     /// Of folders.
     ours: &'a dyn Fn(&FileStat) -> bool,
@@ -95,7 +105,7 @@ fn remove_where(dir: &impl AsFd, name: &CStr, ours: &dyn Fn(&FileStat) -> bool) 
         Err(e) => return Err(e.into()),
     };
     if file_type(&st) != FileType::Dir {
-        return match unlinkat(dir, name, UnlinkatFlags::NoRemoveDir) {
+        return match unlink(dir, name, UnlinkatFlags::NoRemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => Ok(()),
             Err(e) => Err(e.into()),
         };
@@ -115,7 +125,7 @@ fn remove_where(dir: &impl AsFd, name: &CStr, ours: &dyn Fn(&FileStat) -> bool) 
             let top = r.top.try_clone()?;
             r.remove_entry(&top, &next, &next.to_string_lossy(), 1)?;
         }
-        match unlinkat(dir, name, UnlinkatFlags::RemoveDir) {
+        match unlink(dir, name, UnlinkatFlags::RemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => return Ok(()),
             Err(Errno::ENOTEMPTY | Errno::EEXIST) => {}
             Err(e) => return Err(e.into()),
@@ -215,7 +225,7 @@ impl TreeRemoval<'_> {
             Err(e) => return forgive(Err(e)),
         };
         if file_type(&st) != FileType::Dir {
-            return forgive(unlinkat(dir, name, UnlinkatFlags::NoRemoveDir));
+            return forgive(unlink(dir, name, UnlinkatFlags::NoRemoveDir));
         }
         let fd = match open_inside(dir, name) {
             Ok(fd) => fd,
@@ -246,7 +256,7 @@ impl TreeRemoval<'_> {
             )?;
         }
         drop(fd);
-        forgive(unlinkat(dir, name, UnlinkatFlags::RemoveDir))
+        forgive(unlink(dir, name, UnlinkatFlags::RemoveDir))
     }
 }
 

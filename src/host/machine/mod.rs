@@ -219,6 +219,10 @@ impl Look for HostMachine {
         Ok(nearest.filter(|p| !writable(p)).map(Path::to_path_buf))
     }
 
+    fn unowned_volume(&self, path: &Path) -> Seen<Option<PathBuf>> {
+        fs::mounts::unowned_volume(path).map_err(|e| fs::unread(path, &e))
+    }
+
     fn why_exposed(&self, path: &Path, owner: u32) -> Seen<Option<String>> {
         fs::trusted::why_exposed(path, &[owner])
     }

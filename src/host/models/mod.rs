@@ -23,6 +23,7 @@ pub(crate) mod web;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use crate::host::machine::operating_system;
 use crate::manifest::reserved_paths;
 use crate::problem::{Problem, Result};
 
@@ -75,7 +76,7 @@ fn ensure_allowed(home: Option<&Path>, written: &Path, real: &Path) -> Result<()
     let wrong = |home: &Path| {
         [written, real]
             .iter()
-            .find_map(|p| Some((*p, reserved_paths::model_file(home, p)?)))
+            .find_map(|p| Some((*p, reserved_paths::model_file(operating_system(), home, p)?)))
     };
     let Some((path, why)) = homes
         .chain([PathBuf::from("~")])

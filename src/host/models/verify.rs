@@ -42,7 +42,7 @@ pub(crate) fn read_models(
     let root = nix::unistd::geteuid().is_root();
     let path = verified_hashes::believed(&d.paths).pop().filter(|_| keep);
     let owner =
-        (root && d.isolation == IsolationMode::Account).then(|| (ids.seal, ids.records_gid()));
+        (root && d.isolation == IsolationMode::Account).then_some((ids.seal, ids.records_gid));
     let reading = FileReader::new(
         &machine.hashes,
         path,

@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 
-use super::env;
+use super::roles::credentials;
+use super::{env, tools};
 use crate::desired::Desired;
 use crate::desired::venv::PythonInterpreter;
 use crate::host::machine::operating_system;
@@ -94,9 +95,7 @@ impl InterpreterCache {
         for folder in folders {
             for name in [format!("python{minor}"), "python3".into()] {
                 let at = folder.join(&name);
-                if at.symlink_metadata().is_err()
-                    || (at == Path::new("/usr/bin/python3") && d.platform.os.is_macos())
-                {
+                if at.symlink_metadata().is_err() || tools::is_apple_stub(&at) {
                     continue;
                 }
                 match self.check_candidate(&at, minor, if own { None } else { Some(ids) }) {
@@ -180,7 +179,7 @@ pub(crate) fn system_interpreter(minor: Option<&str>) -> Option<PathBuf> {
     let candidates = FOLDERS
         .iter()
         .map(|f| Path::new(&f.replace("VERSION", minor.unwrap_or("Current"))).join(&name))
-        .filter(|p| p.exists() && *p != Path::new("/usr/bin/python3"));
+        .filter(|p| p.exists() && *p != Path::new("/usr/bin/python3") && !tools::is_apple_stub(p));
     let stub = Path::new("/usr/bin/python3");
     let last = (!operating_system().is_macos() && minor.is_none()).then(|| stub.to_path_buf());
     let fits = |i: &PythonInterpreter| {
@@ -200,12 +199,11 @@ pub(crate) fn system_interpreter(minor: Option<&str>) -> Option<PathBuf> {
 /// The minor version of the first Python that runs: of PATH, where a shim may find nothing of its
 /// own, or of the system.
 pub(crate) fn minor_of_this_machine() -> Option<String> {
-    let stub = |p: &PathBuf| operating_system().is_macos() && p == Path::new("/usr/bin/python3");
     let system = FOLDERS.iter().map(|f| Path::new(f).join("python3"));
     let found = env::find_in_path("python3")
         .into_iter()
         .chain(system)
-        .filter(|p| p.exists() && !stub(p))
+        .filter(|p| p.exists() && !tools::is_apple_stub(p))
         .find_map(|p| ask_version(&p, &p, None).ok());
     found.map(|i| i.minor_version().to_string())
 }
@@ -240,7 +238,6 @@ fn ask_version(
     real: &Path,
     ids: Option<&AccountIds>,
 ) -> Result<PythonInterpreter, String> {
-    use std::os::unix::process::CommandExt;
     let mut c = Command::new(if ids.is_some() { real } else { at });
     c.args(["-I", "-S", "-B", "-c", ASK])
         .env_clear()
@@ -256,7 +253,7 @@ fn ask_version(
         );
     }
     if let Some(ids) = ids.filter(|_| nix::unistd::geteuid().is_root()) {
-        c.uid(ids.build).gid(ids.build);
+        credentials::run_as(&mut c, ids.build);
     }
     let out = c.output().map_err(|e| e.to_string())?;
     let text = String::from_utf8_lossy(&out.stdout);

@@ -4,6 +4,8 @@
 //! before it asks for the [`Dropped`] that it returns.
 
 use std::ffi::CString;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 use nix::errno::Errno;
 use nix::libc;
@@ -79,6 +81,21 @@ pub(crate) fn set_ids_permanently(uid: u32, gid: u32, groups: GroupsReplaced) ->
         return Err(regained());
     }
     Ok(Dropped(()))
+}
+
+/// Starts `command` as the uid and gid `id`, without any group besides. `Command::uid` would leave the
+/// groups last: on macOS the effective group is the first of them, and none is 0, `wheel`
+/// (xnu `kern_prot.c`, setgroups1).
+pub(crate) fn run_as(command: &mut Command, id: u32) {
+    let become_id = move || {
+        let dropped = clear_groups().and_then(|groups| set_ids_permanently(id, id, groups));
+        dropped
+            .map(drop::<Dropped>)
+            .map_err(|_| std::io::Error::from(std::io::ErrorKind::PermissionDenied))
+    };
+    // SAFETY: between fork and exec there are system calls alone; memory is taken only where one of
+    // them has failed.
+    unsafe { command.pre_exec(become_id) };
 }
 
 /// Whether every id of this process is `uid` or `gid`; the saved ones are known on Linux alone.

@@ -8,7 +8,8 @@ use std::sync::Mutex;
 use nix::errno::Errno;
 use nix::sys::stat::FileStat;
 
-use super::{HANDS_DOWN, evaluate_stat, hands_down, mount_ready};
+use super::{HANDS_DOWN, evaluate_stat, hands_down, is_passed_over, mount_ready};
+use crate::host::fs::bsd_flags;
 use crate::host::fs::walk::{TreeVisitor, WalkedFolder, walk_tree};
 use crate::host::fs::{file_type, open_dir, permission_bits};
 use crate::host::models::verified_hashes::{Hashes, Key};
@@ -79,7 +80,7 @@ impl TreeVisitor for ShareVisitor<'_> {
         if let Some(hashes) = self.hashes.filter(|_| !dir) {
             files.push(model_file(hashes, folder.join(name), st));
         }
-        if !self.spec.modes {
+        if !self.spec.modes || is_passed_over(name) {
             return dir;
         }
         if file_type(st) == FileType::Link
@@ -90,7 +91,7 @@ impl TreeVisitor for ShareVisitor<'_> {
                 t.note_unmanaged(UnmanagedReason::LeadsOut, &folder.join(name));
             }
         }
-        let (fault, odd) = evaluate_stat(self.spec, st);
+        let (fault, odd) = evaluate_stat(self.spec, st, bsd_flags::flags_at(&folder.fd, name, st));
         if let Some(o) = odd {
             t.note_unmanaged(o, &folder.join(name));
         }

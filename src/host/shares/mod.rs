@@ -12,6 +12,7 @@ use nix::unistd::{Gid, Uid, fchown};
 use super::fs::{as_mode, file_type, permission_bits};
 use crate::host::fs::walk::WalkedFolder;
 use crate::host::fs::{acl, mounts};
+use crate::host::machine::operating_system;
 use crate::manifest::ShareAccess;
 use crate::plan::observed::{Seen, ShareSpec, UnknownState};
 use crate::plan::share_rules as rules;
@@ -21,8 +22,12 @@ pub(crate) use check::check_share;
 pub(crate) use release::release_share;
 pub(crate) use repair::{mend_opened, repair_share};
 
-/// [`rules::evaluate_entry`] on a stat.
-fn evaluate_stat(s: &ShareSpec, st: &FileStat) -> (Option<ShareDrift>, Option<UnmanagedReason>) {
+/// [`rules::evaluate_entry`] on a stat and the flags beside it.
+fn evaluate_stat(
+    s: &ShareSpec,
+    st: &FileStat,
+    flags: u32,
+) -> (Option<ShareDrift>, Option<UnmanagedReason>) {
     #[allow(clippy::useless_conversion, reason = "nlink_t has 16 bits on macOS")]
     let links = u64::from(st.st_nlink);
     rules::evaluate_entry(
@@ -33,8 +38,15 @@ fn evaluate_stat(s: &ShareSpec, st: &FileStat) -> (Option<ShareDrift>, Option<Un
             gid: st.st_gid,
             mode: permission_bits(st),
             links,
+            flags,
         },
     )
+}
+
+/// Whether a share passes over an entry: macOS's Finder writes such files into every folder that it
+/// shows.
+fn is_passed_over(name: &std::ffi::CStr) -> bool {
+    operating_system().is_macos() && rules::is_finders(name.to_bytes())
 }
 
 /// A volume that is absent makes its share unknown; nothing is made on the mount point.

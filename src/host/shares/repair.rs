@@ -1,6 +1,5 @@
 //! Brings what is off in a share to what it should be, and touches nothing else.
 
-use crate::host::machine::operating_system;
 use std::ffi::CStr;
 use std::os::fd::OwnedFd;
 use std::sync::Mutex;
@@ -11,12 +10,13 @@ use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{FileStat, Mode, fchmod, fstat};
 use nix::unistd::{Gid, Uid, fchown};
 
-use super::{evaluate_stat, hands_down, mount_ready};
-use crate::host::fs::acl;
+use super::{evaluate_stat, hands_down, is_passed_over, mount_ready};
 use crate::host::fs::walk::{TreeVisitor, WalkedFolder, walk_tree};
+use crate::host::fs::{acl, bsd_flags};
 use crate::host::fs::{as_mode, file_type, open_dir};
+use crate::host::machine::operating_system;
 use crate::plan::observed::{FileType, ShareSpec};
-use crate::plan::share_rules::ShareDrift;
+use crate::plan::share_rules::{ShareDrift, is_locked};
 use crate::problem::{Problem, Result};
 
 pub(super) struct ShareRepair<'a> {
@@ -30,7 +30,11 @@ impl TreeVisitor for ShareRepair<'_> {
 
     fn visit_entry(&self, (): &mut (), folder: &WalkedFolder, name: &CStr, st: &FileStat) -> bool {
         let dir = file_type(st) == FileType::Dir;
-        if let Some(f) = evaluate_stat(self.spec, st).0 {
+        if is_passed_over(name) {
+            return dir;
+        }
+        let flags = bsd_flags::flags_at(&folder.fd, name, st);
+        if let Some(f) = evaluate_stat(self.spec, st, flags).0 {
             match mend_one(self.spec, &folder.fd, name, dir, &f) {
                 Ok(()) => drop(self.mended.fetch_add(1, Ordering::Relaxed)),
                 Err(e) => self.add_problem(format!(
@@ -108,9 +112,13 @@ pub(super) fn mend_one(
         Err(e) => return Err(e.into()),
     };
     let st = fstat(&fd)?;
-    let Some(f) = evaluate_stat(spec, &st).0 else {
+    let flags = bsd_flags::flags_of(&fd, &st);
+    let Some(f) = evaluate_stat(spec, &st, flags).0 else {
         return Ok(());
     };
+    if is_locked(flags) {
+        bsd_flags::unlock(&fd)?;
+    }
     if light && (f.mode.is_some() || f.owner) {
         return mend_one(spec, dir, name, is_dir, &f);
     }

@@ -64,9 +64,13 @@ impl UvRunner {
             .envs(&self.net.vars);
         if self.own {
             c.envs(OWN_VARS.iter().filter_map(|n| Some((*n, env::var(n)?))));
+            if let Some(path) = env::var("PATH") {
+                // uv runs every python3 that it finds.
+                c.env("PATH", env::path_without_stubs(&path));
+            }
         } else {
             c.env("HOME", &self.cache)
-                .env("PATH", env::PUBLIC_PATH)
+                .env("PATH", env::path_without_stubs(env::PUBLIC_PATH))
                 .env("UV_CACHE_DIR", self.cache.join("uv-cache"));
         }
         let vars = &self.net.vars;

@@ -4,6 +4,7 @@ use super::live::LiveState;
 use crate::desired::venv::VenvSpec;
 use crate::desired::{Desired, GenerationSpec};
 use crate::ids::GenerationId;
+use crate::manifest::IsolationMode;
 use crate::plan::ids::AccountIds;
 use crate::plan::look::Look;
 use crate::plan::observed::{GenerationCheck, Seen, TreeDifference};
@@ -132,7 +133,15 @@ fn select_venv(d: &Desired, look: &dyn Look, ids: &AccountIds) -> Seen<Result<Ve
         Ok(target) => target,
         Err(p) => return Ok(Err(p.to_string())),
     };
-    let interpreter = match look.find_interpreter(d, ids)?.or_else(own) {
+    // Of the Pythons that a Mac's owner installs, Homebrew's can be replaced by every administrator,
+    // and disappears with an upgrade.
+    let found = match &d.python.managed {
+        Some(version) if d.isolation == IsolationMode::Account && d.platform.os.is_macos() => {
+            Ok(look.managed_interpreter(&d.paths, version))
+        }
+        _ => look.find_interpreter(d, ids)?.or_else(own),
+    };
+    let interpreter = match found {
         Ok(i) => i,
         Err(why) => return Ok(Err(why)),
     };

@@ -376,10 +376,12 @@ fn a_strict_umask_does_not_hide_what_runs_from_its_owner() {
             ok(&strict("start"));
             assert_eq!(json(m)["running"], true);
             ok(&m.alice(&["stop"]));
-            // A lock that an older comfy made.
-            m.sh("chmod 600 /var/lib/comfy/comfyui_sandbox/live.lock");
+            // A lock that an older comfy made: whoever may read it could hold it.
+            let lock = "/var/lib/comfy/comfyui_sandbox/live.lock";
+            m.sh(&format!("chmod 640 {lock}"));
             ok(&m.root(&["start"]));
             assert_eq!(json(m)["running"], true);
+            assert_eq!(m.sh(&format!("stat -c %a {lock}")), "600");
             ok(&m.alice(&["stop"]));
             assert_eq!(m.sh(ALIVE), "0");
         },

@@ -11,6 +11,8 @@ mod records;
 
 use std::path::Path;
 
+use records::DirectoryRecord;
+
 use super::{AccountDatabase, run_or_fail};
 use crate::host::process::{ProgramOutput, ProgramRunner};
 use crate::host::tools::{DSCL, DSEDITGROUP, STAT};
@@ -25,15 +27,20 @@ pub(crate) struct MacAccounts<R: ProgramRunner>(pub R);
 /// The group of everybody's files on a Mac: an account in it reads what is group-readable in the
 /// owner's home.
 const STAFF: u32 = 20;
-/// Computed groups that every local account is in: they say nothing about one of them.
-const OF_EVERYBODY: &[&str] = &["everyone", "localaccounts"];
 const SHELL: &str = "/usr/bin/false";
+/// Tells a record of comfy's that has no uid yet from those of others.
+const REAL_NAME: &str = "ComfyUI sandbox (comfy)";
 const RETRIES: usize = 10;
 const SIGKILLED: i32 = 128 + 9;
 
-const FULL_DISK_ACCESS: &str = "over SSH, macOS changes accounts only with Full Disk Access: \
+pub(crate) const FULL_DISK_ACCESS: &str = "over SSH, macOS changes accounts only with Full Disk Access: \
     System Settings > General > Sharing > Remote Login > (i) > Allow full disk access for remote \
-    users; or run comfy in a terminal of a graphical session, and grant what macOS asks for";
+    users; or run comfy in a terminal of a graphical session, and allow what macOS asks for";
+/// kTCCServiceSystemPolicySysAdminFiles: after one refusal macOS asks no more (nix-darwin,
+/// `ensurePerms`).
+const ADMINISTRATION: &str = "macOS asks once whether this terminal may administer the computer, \
+    and it was not allowed: run `tccutil reset SystemPolicySysAdminFiles`, repeat the command, and \
+    choose Allow";
 const SECURE_TOKEN: &str = "macOS deletes a user only for somebody with a secure token who is \
     logged in graphically: log in at the screen, then repeat";
 
@@ -85,15 +92,6 @@ fn cannot_change(what: &str) -> impl Fn(UnknownState) -> Problem {
     move |u| Problem::new(format!("{what}: {}", u.reason)).of_kind(u.kind)
 }
 
-fn failed_problem(what: &str, program: &str, out: &ProgramOutput) -> Problem {
-    let p = Problem::new(failure_text(what, program, out));
-    if is_denied(out) {
-        p.with_hint(FULL_DISK_ACCESS)
-    } else {
-        p
-    }
-}
-
 fn never_staff(what: &str, gid: u32) -> Result<()> {
     let p = || {
         Problem::new(format!(
@@ -142,6 +140,9 @@ impl<R: ProgramRunner> AccountDatabase for MacAccounts<R> {
         let Some(r) = self.read_record("Users", name)? else {
             return Ok(None);
         };
+        if r.is_unfinished()? {
+            return Ok(None);
+        }
         let (uid, gid) = (r.id_value("UniqueID")?, r.id_value("PrimaryGroupID")?);
         let (home, shell) = (
             r.first_value("NFSHomeDirectory")?.into(),
@@ -177,7 +178,8 @@ impl<R: ProgramRunner> AccountDatabase for MacAccounts<R> {
             .any(says)
         };
         match out.status {
-            0 => Ok(true),
+            // Its usage ends with 0 too, where the caller has no account.
+            0 if out.stdout.starts_with("yes ") => Ok(true),
             67 => Ok(false),
             64 if missing() => Ok(false),
             _ => Err(unreadable_output(&what, DSEDITGROUP, &out)),
@@ -287,11 +289,8 @@ impl<R: ProgramRunner> AccountDatabase for MacAccounts<R> {
         let before = self
             .read_record("Users", name)
             .map_err(cannot_change(&what))?;
-        // A record without an id is one that comfy did not finish.
-        if let Some(r) = before
-            .as_ref()
-            .filter(|r| r.all_values("UniqueID") != Ok(Vec::new()))
-        {
+        let unfinished = |r: &&DirectoryRecord| r.is_unfinished() != Ok(true);
+        if let Some(r) = before.as_ref().filter(unfinished) {
             let other = r.id_value("UniqueID").map_err(cannot_change(&what))?;
             if other != uid {
                 return Err(
@@ -304,20 +303,20 @@ impl<R: ProgramRunner> AccountDatabase for MacAccounts<R> {
         let (path, uid, gid) = (format!("/Users/{name}"), uid.to_string(), gid.to_string());
         let attributes: [&[&str]; 8] = [
             &[],
-            &["UniqueID", &uid],
-            &["PrimaryGroupID", &gid],
-            &["NFSHomeDirectory", home],
-            &["UserShell", SHELL],
-            &["RealName", "ComfyUI sandbox (comfy)"],
-            &["IsHidden", "1"],
+            &["RealName", REAL_NAME],
             &["Password", "*"],
+            &["IsHidden", "1"],
+            &["UserShell", SHELL],
+            &["NFSHomeDirectory", home],
+            &["PrimaryGroupID", &gid],
+            // Only now is it an account: one that was cut short before is none, and is made again.
+            &["UniqueID", &uid],
         ];
         let made = attributes
             .iter()
             .try_for_each(|a| self.create_record(&what, &path, a));
         if made.is_err() && before.is_none() {
-            // An incomplete record would read as unknown: it is removed, so that the next plan
-            // starts clean.
+            // Without a uid it is nobody's account; it is removed all the same.
             let _ = self.delete_record(&what, &path);
         }
         made

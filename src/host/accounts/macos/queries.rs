@@ -1,16 +1,18 @@
 //! What is asked of the directory, and how often.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use records::{DirectoryRecord, MacAclEntry};
+use records::{DirectoryRecord, MacAclEntry, parse_id};
 
 use super::{
-    MacAccounts, OF_EVERYBODY, RETRIES, SECURE_TOKEN, SIGKILLED, cannot_change, failed_problem,
-    is_transient, not_found, plain_argument, records, unknown, unreadable_output,
+    ADMINISTRATION, FULL_DISK_ACCESS, MacAccounts, RETRIES, SECURE_TOKEN, SIGKILLED, cannot_change,
+    failure_text, is_denied, is_transient, not_found, plain_argument, records, unknown,
+    unreadable_output,
 };
 use crate::host::accounts::{AccountDatabase, run_or_fail};
 use crate::host::process::{ProgramOutput, ProgramRunner};
-use crate::host::tools::{CHMOD, DSCL, DSEDITGROUP, ID, LS, SLEEP};
+use crate::host::tools::{CHMOD, DSCL, DSEDITGROUP, ID, LAUNCHCTL, LS, SLEEP};
 use crate::plan::observed::Seen;
 use crate::problem::{Problem, Result};
 use crate::text::escape_text;
@@ -51,22 +53,60 @@ impl<R: ProgramRunner> MacAccounts<R> {
     /// getgrouplist_2).
     pub(super) fn groups_of(&self, name: &str) -> Seen<Vec<String>> {
         let what = format!("groups of {name}");
-        let out = self.run_query(&what, &[ID, "-Gn", name])?;
-        // The cache of names lags behind a record that was just made; a new user is in no other
-        // group.
-        if out.status != 0 && out.stderr.contains("no such user") {
+        let numbers = |name: &str| -> Seen<Option<Vec<u32>>> {
+            let out = self.run_query(&what, &[ID, "-G", name])?;
+            // The cache of names lags behind a record that was just made; a new user is in no other
+            // group.
+            if out.status != 0 && out.stderr.contains("no such user") {
+                return Ok(None);
+            }
+            let parsed = out.stdout.split_whitespace().map(parse_id).collect();
+            match parsed {
+                Some(gids) if out.status == 0 && !out.stdout.trim().is_empty() => Ok(Some(gids)),
+                _ => Err(unreadable_output(&what, ID, &out)),
+            }
+        };
+        let Some(own) = numbers(name)? else {
             return Ok(Vec::new());
+        };
+        // Groups of every account, `nobody` too, say nothing about this one: `everyone`, and one
+        // for each folder that the Mac shares with guests.
+        let of_everybody = numbers("nobody")?.unwrap_or_default();
+        let mut rest = own.iter().skip(1).filter(|g| !of_everybody.contains(g));
+        let Some(first) = rest.next() else {
+            return Ok(Vec::new());
+        };
+        let names = self.group_names(&what)?;
+        let name_of = |gid: &u32| names.get(gid).cloned().unwrap_or_else(|| gid.to_string());
+        Ok(std::iter::once(first).chain(rest).map(name_of).collect())
+    }
+
+    /// The local groups by gid: `NAME   GID` a line, and a name may hold blanks.
+    fn group_names(&self, what: &str) -> Seen<BTreeMap<u32, String>> {
+        let out = self.run_query(what, &[DSCL, ".", "-list", "/Groups", "PrimaryGroupID"])?;
+        if out.status != 0 {
+            return Err(unreadable_output(what, DSCL, &out));
         }
-        if out.status != 0 || out.stdout.trim().is_empty() {
-            return Err(unreadable_output(&what, ID, &out));
+        let pair = |line: &str| {
+            let (name, gid) = line.trim_end().rsplit_once(char::is_whitespace)?;
+            Some((parse_id(gid)?, name.trim_end().to_string()))
+        };
+        Ok(out.stdout.lines().filter_map(pair).collect())
+    }
+
+    /// A changer that macOS refused: where the caller is decides what helps.
+    pub(super) fn failed_problem(&self, what: &str, program: &str, out: &ProgramOutput) -> Problem {
+        let p = Problem::new(failure_text(what, program, out));
+        if !is_denied(out) {
+            return p;
         }
-        Ok(out
-            .stdout
-            .split_whitespace()
-            .skip(1)
-            .filter(|g| !OF_EVERYBODY.contains(g))
-            .map(String::from)
-            .collect())
+        let session = self.0.run_program(&[LAUNCHCTL, "managername"]);
+        let graphical = session.is_ok_and(|s| s.status == 0 && s.stdout.trim() == "Aqua");
+        p.with_hint(if graphical {
+            ADMINISTRATION
+        } else {
+            FULL_DISK_ACCESS
+        })
     }
 
     /// Runs a changer until it ends otherwise than by what passes: 10 more tries, 500 ms apart.
@@ -99,7 +139,7 @@ impl<R: ProgramRunner> MacAccounts<R> {
         if out.status == 0 || ugly {
             Ok(())
         } else {
-            Err(failed_problem(
+            Err(self.failed_problem(
                 &[what, attribute.first().unwrap_or(&"record")].join(", "),
                 DSCL,
                 &out,
@@ -113,7 +153,7 @@ impl<R: ProgramRunner> MacAccounts<R> {
         if out.status == 0 || gone {
             return Ok(());
         }
-        let p = failed_problem(what, DSCL, &out);
+        let p = self.failed_problem(what, DSCL, &out);
         let token =
             out.status == 40 && out.stderr.contains("-14120") && path.starts_with("/Users/");
         Err(if token { p.with_hint(SECURE_TOKEN) } else { p })
@@ -149,7 +189,7 @@ impl<R: ProgramRunner> MacAccounts<R> {
         if out.status == 0 {
             Ok(())
         } else {
-            Err(failed_problem(what, DSCL, &out))
+            Err(self.failed_problem(what, DSCL, &out))
         }
     }
 

@@ -1,6 +1,6 @@
 //! Records of the directory and lines of an access list, as the tools print them.
 
-use super::{DSCL, unknown};
+use super::{DSCL, REAL_NAME, unknown};
 use crate::plan::observed::Seen;
 use crate::text::escape_text;
 
@@ -44,6 +44,17 @@ impl DirectoryRecord {
         strings.ok_or_else(|| unknown(&self.path, &format!("{key} is not a list of strings")))
     }
 
+    /// Returns whether it is an account that comfy began to make, and did not finish: the uid is what
+    /// [`AccountDatabase::create_user`](crate::host::accounts::AccountDatabase::create_user) writes
+    /// last.
+    pub(super) fn is_unfinished(&self) -> Seen<bool> {
+        let is_empty = |key: &str| Ok(self.all_values(key)?.is_empty());
+        let bare = || -> Seen<bool> {
+            Ok(is_empty("RealName")? && is_empty("UserShell")? && is_empty("PrimaryGroupID")?)
+        };
+        Ok(is_empty("UniqueID")? && (self.all_values("RealName")? == [REAL_NAME] || bare()?))
+    }
+
     pub(super) fn first_value(&self, key: &str) -> Seen<&str> {
         let why = format!(
             "the record has no {key}; an apply that was cut short leaves such a record: if comfy \
@@ -56,20 +67,23 @@ impl DirectoryRecord {
             .ok_or_else(|| unknown(&self.path, &why))
     }
 
-    /// An id; Directory Services writes some as negative (`nobody` is -2), the kernel has them
-    /// unsigned.
     pub(super) fn id_value(&self, key: &str) -> Seen<u32> {
         let text = self.first_value(key)?;
-        let id = text
-            .parse::<u32>()
-            .or_else(|_| text.parse::<i32>().map(i32::cast_unsigned));
-        id.map_err(|_| {
+        parse_id(text).ok_or_else(|| {
             unknown(
                 &self.path,
                 &format!("{key} is `{}`, which is not an id", escape_text(text)),
             )
         })
     }
+}
+
+/// An id; Directory Services writes some as negative (`nobody` is -2), the kernel has them unsigned.
+pub(super) fn parse_id(text: &str) -> Option<u32> {
+    let id = text
+        .parse::<u32>()
+        .or_else(|_| text.parse::<i32>().map(i32::cast_unsigned));
+    id.ok()
 }
 
 /// One line of `ls -le` below the first: ` 0: user:alice inherited allow list,search,file_inherit`

@@ -158,7 +158,10 @@ const READ_USER: &str = "/usr/bin/dscl -plist . -read /Users/comfyui_sandbox";
 const READ_GROUP: &str = "/usr/bin/dscl -plist . -read /Groups/comfyshared";
 const READ_NOBODY: &str = "/usr/bin/dscl -plist . -read /Users/nobody";
 const PROBE: &str = "/usr/bin/dscl . -change /Users/nobody NFSHomeDirectory /var/empty /var/empty";
-const ID: &str = "/usr/bin/id -Gn comfyui_sandbox";
+const ID: &str = "/usr/bin/id -G comfyui_sandbox";
+const ID_NOBODY: &str = "/usr/bin/id -G nobody";
+const LIST_GROUPS: &str = "/usr/bin/dscl . -list /Groups PrimaryGroupID";
+const SESSION: &str = "/bin/launchctl managername";
 const CREATE: &str = "/usr/bin/dscl . -create /Users/comfyui_sandbox…";
 const HIDE: &str = "/usr/bin/dscl . -create /Users/comfyui_sandbox IsHidden 1";
 const DELETE: &str = "/usr/bin/dscl . -delete /Users/comfyui_sandbox";
@@ -182,9 +185,14 @@ fn create(mac: &MacAccounts<Transcript>) -> Result<()> {
 fn a_user_is_read_from_its_record_and_its_groups_from_id() {
     let m = mac([
         (READ_USER, sandbox()),
+        (ID, ok("441 12 61 504 100 701 99 777\n")),
+        (ID_NOBODY, ok("4294967294 12 61 100 701\n")),
         (
-            ID,
-            ok("comfyui_sandbox everyone localaccounts comfyshared _lpoperator\n"),
+            LIST_GROUPS,
+            ok(
+                "_lpoperator                 100\ncomfyshared                 504\nThe Family         \
+                         99\nnobody                      -2\n",
+            ),
         ),
     ]);
     insta::assert_debug_snapshot!(m.find_user("comfyui_sandbox").unwrap().unwrap(), @r#"
@@ -196,7 +204,8 @@ fn a_user_is_read_from_its_record_and_its_groups_from_id() {
         shell: "/usr/bin/false",
         groups: [
             "comfyshared",
-            "_lpoperator",
+            "The Family",
+            "777",
         ],
     }
     "#);
@@ -220,7 +229,8 @@ fn a_user_that_id_does_not_know_yet_has_no_groups_and_a_silent_id_is_unknown() {
 fn negative_ids_are_those_of_the_kernel() {
     let m = mac([
         (READ_NOBODY, nobody()),
-        ("/usr/bin/id -Gn nobody", ok("nobody\n")),
+        (ID_NOBODY, ok("4294967294 12\n")),
+        (ID_NOBODY, ok("4294967294 12\n")),
     ]);
     assert_eq!(
         m.find_user("nobody").unwrap().map(|u| (u.uid, u.gid)),
@@ -274,6 +284,17 @@ fn only_the_directory_s_own_word_makes_a_record_absent() {
     ] {
         let seen = mac([(READ_USER, out.clone())]).find_user("comfyui_sandbox");
         assert!(seen.is_err(), "{out:?} gave {seen:?}");
+    }
+    // An account that comfy began to make: without a uid it is none.
+    for begun in [
+        record(&[("dsAttrTypeStandard:RecordName", &["comfyui_sandbox"])]),
+        record(&[
+            ("dsAttrTypeStandard:RealName", &["ComfyUI sandbox (comfy)"]),
+            ("dsAttrTypeStandard:UserShell", &["/usr/bin/false"]),
+        ]),
+    ] {
+        let m = mac([(READ_USER, begun)]);
+        assert_eq!(m.find_user("comfyui_sandbox"), Ok(None));
     }
 }
 
@@ -356,6 +377,14 @@ fn membership_is_what_checkmember_says() {
         (no(64, "", "Unable to find the user record\n"), Some(false)),
         (
             no(64, "", "getNodeRef failed to obtain a node reference\n"),
+            None,
+        ),
+        (
+            no(
+                0,
+                "***Username <-u username> must be explicitly provided in this shell***\n",
+                "",
+            ),
             None,
         ),
         (no(77, "", ""), None),
@@ -493,7 +522,10 @@ fn an_entry_for_a_group_counts_by_its_gid_or_by_membership() {
             (STAT, ok("501 20 750\n")),
             (LS, ok(listing)),
             (READ_GROUP, shared("505")),
-            (CHECK, ok(""))
+            (
+                CHECK,
+                ok("yes comfyui_sandbox is a member of comfyshared\n")
+            )
         ])),
         Ok(Some(false))
     );
@@ -605,18 +637,18 @@ fn a_user_is_made_attribute_by_attribute_after_a_probe() {
         c(),
     ]);
     create(&m).unwrap();
-    insta::assert_snapshot!(log(&m), @r"
+    insta::assert_snapshot!(log(&m), @"
     /usr/bin/dscl -plist . -read /Users/comfyui_sandbox -> 56
     /usr/bin/dscl -plist . -read /Users/nobody
     /usr/bin/dscl . -change /Users/nobody NFSHomeDirectory /var/empty /var/empty
     /usr/bin/dscl . -create /Users/comfyui_sandbox
-    /usr/bin/dscl . -create /Users/comfyui_sandbox UniqueID 441
-    /usr/bin/dscl . -create /Users/comfyui_sandbox PrimaryGroupID 441
-    /usr/bin/dscl . -create /Users/comfyui_sandbox NFSHomeDirectory /Users/comfyui_sandbox
-    /usr/bin/dscl . -create /Users/comfyui_sandbox UserShell /usr/bin/false
     /usr/bin/dscl . -create /Users/comfyui_sandbox RealName 'ComfyUI sandbox (comfy)'
-    /usr/bin/dscl . -create /Users/comfyui_sandbox IsHidden 1
     /usr/bin/dscl . -create /Users/comfyui_sandbox Password '*'
+    /usr/bin/dscl . -create /Users/comfyui_sandbox IsHidden 1
+    /usr/bin/dscl . -create /Users/comfyui_sandbox UserShell /usr/bin/false
+    /usr/bin/dscl . -create /Users/comfyui_sandbox NFSHomeDirectory /Users/comfyui_sandbox
+    /usr/bin/dscl . -create /Users/comfyui_sandbox PrimaryGroupID 441
+    /usr/bin/dscl . -create /Users/comfyui_sandbox UniqueID 441
     ");
 }
 
@@ -661,13 +693,24 @@ fn without_full_disk_access_nothing_is_made() {
         (READ_USER, absent()),
         (READ_NOBODY, nobody()),
         (PROBE, err(40, DENIED)),
+        (SESSION, ok("System\n")),
     ]);
     insta::assert_snapshot!(create(&m).unwrap_err(), @"user.comfyui_sandbox: /usr/bin/dscl exited \
         with 40: <main> attribute status: eDSPermissionError; <dscl_cmd> DS Error: -14120 \
         (eDSPermissionError) (hint: over SSH, macOS changes accounts only with Full Disk Access: \
         System Settings > General > Sharing > Remote Login > (i) > Allow full disk access for \
-        remote users; or run comfy in a terminal of a graphical session, and grant what macOS asks \
+        remote users; or run comfy in a terminal of a graphical session, and allow what macOS asks \
         for)");
+    let at_the_screen = mac([
+        (READ_USER, absent()),
+        (READ_NOBODY, nobody()),
+        (PROBE, err(40, DENIED)),
+        (SESSION, ok("Aqua\n")),
+    ]);
+    let refused = create(&at_the_screen).unwrap_err().to_string();
+    insta::assert_snapshot!(refused.split_once("(hint: ").unwrap().1, @"macOS asks once whether \
+        this terminal may administer the computer, and it was not allowed: run `tccutil reset \
+        SystemPolicySysAdminFiles`, repeat the command, and choose Allow)");
 }
 
 #[test]
@@ -699,22 +742,22 @@ fn what_passes_is_tried_again_after_a_pause() {
         c(),
     ]);
     create(&m).unwrap();
-    insta::assert_snapshot!(log(&m), @r"
+    insta::assert_snapshot!(log(&m), @"
     /usr/bin/dscl -plist . -read /Users/comfyui_sandbox -> 56
     /usr/bin/dscl -plist . -read /Users/nobody
     /usr/bin/dscl . -change /Users/nobody NFSHomeDirectory /var/empty /var/empty
     /usr/bin/dscl . -create /Users/comfyui_sandbox
-    /usr/bin/dscl . -create /Users/comfyui_sandbox UniqueID 441 -> 140
+    /usr/bin/dscl . -create /Users/comfyui_sandbox RealName 'ComfyUI sandbox (comfy)' -> 140
     /bin/sleep 0.5
-    /usr/bin/dscl . -create /Users/comfyui_sandbox UniqueID 441 -> 137
+    /usr/bin/dscl . -create /Users/comfyui_sandbox RealName 'ComfyUI sandbox (comfy)' -> 137
     /bin/sleep 0.5
-    /usr/bin/dscl . -create /Users/comfyui_sandbox UniqueID 441
-    /usr/bin/dscl . -create /Users/comfyui_sandbox PrimaryGroupID 441
-    /usr/bin/dscl . -create /Users/comfyui_sandbox NFSHomeDirectory /Users/comfyui_sandbox
-    /usr/bin/dscl . -create /Users/comfyui_sandbox UserShell /usr/bin/false
     /usr/bin/dscl . -create /Users/comfyui_sandbox RealName 'ComfyUI sandbox (comfy)'
-    /usr/bin/dscl . -create /Users/comfyui_sandbox IsHidden 1
     /usr/bin/dscl . -create /Users/comfyui_sandbox Password '*'
+    /usr/bin/dscl . -create /Users/comfyui_sandbox IsHidden 1
+    /usr/bin/dscl . -create /Users/comfyui_sandbox UserShell /usr/bin/false
+    /usr/bin/dscl . -create /Users/comfyui_sandbox NFSHomeDirectory /Users/comfyui_sandbox
+    /usr/bin/dscl . -create /Users/comfyui_sandbox PrimaryGroupID 441
+    /usr/bin/dscl . -create /Users/comfyui_sandbox UniqueID 441
     ");
 }
 
@@ -737,9 +780,9 @@ fn a_kill_that_stays_is_borne_for_is_hidden_only() {
         ]
     };
     let mut calls = start();
-    calls.extend((0..6).map(|_| (CREATE, ok(""))));
+    calls.extend((0..3).map(|_| (CREATE, ok(""))));
     calls.extend(killed(HIDE));
-    calls.push((CREATE, ok("")));
+    calls.extend((0..4).map(|_| (CREATE, ok(""))));
     create(&mac(calls)).unwrap();
 
     let mut calls = start();
@@ -804,21 +847,24 @@ fn deleting_takes_every_word_for_gone_and_explains_a_refusal() {
     ] {
         mac([(DELETE, out)]).delete_user("comfyui_sandbox").unwrap();
     }
-    let refused = mac([(
-        DELETE,
-        err(
-            40,
-            "<main> delete status: eDSPermissionError\n<dscl_cmd> \
-        DS Error: -14120 (eDSPermissionError)\n",
+    let refused = mac([
+        (
+            DELETE,
+            err(
+                40,
+                "<main> delete status: eDSPermissionError\n<dscl_cmd> DS Error: -14120 \
+                 (eDSPermissionError)\n",
+            ),
         ),
-    )])
+        (SESSION, err(1, "?\n")),
+    ])
     .delete_user("comfyui_sandbox")
     .unwrap_err();
     insta::assert_snapshot!(refused, @"user.comfyui_sandbox: /usr/bin/dscl exited with 40: <main> \
         delete status: eDSPermissionError; <dscl_cmd> DS Error: -14120 (eDSPermissionError) (hint: \
         over SSH, macOS changes accounts only with Full Disk Access: System Settings > General > \
         Sharing > Remote Login > (i) > Allow full disk access for remote users; or run comfy in a \
-        terminal of a graphical session, and grant what macOS asks for) (hint: macOS deletes a \
+        terminal of a graphical session, and allow what macOS asks for) (hint: macOS deletes a \
         user only for somebody with a secure token who is logged in graphically: log in at the \
         screen, then repeat)");
     for out in [err(185, ""), err(1, ""), err(56, "")] {
@@ -884,7 +930,15 @@ fn a_group_is_made_only_where_there_is_none_and_read_afterwards() {
 #[test]
 fn members_are_added_and_removed_once_and_checked() {
     const EDIT: &str = "/usr/sbin/dseditgroup -o edit…";
-    let (yes, no) = (|| (CHECK, ok("")), || (CHECK, err(67, "")));
+    let (yes, no) = (
+        || {
+            (
+                CHECK,
+                ok("yes comfyui_sandbox is a member of comfyshared\n"),
+            )
+        },
+        || (CHECK, err(67, "")),
+    );
     let m = mac([no(), (EDIT, ok("")), yes(), yes(), (EDIT, ok("")), no()]);
     m.add_member("comfyui_sandbox", "comfyshared").unwrap();
     m.remove_member("comfyui_sandbox", "comfyshared").unwrap();
