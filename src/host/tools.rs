@@ -18,17 +18,16 @@ pub(crate) const STAT: &str = "/usr/bin/stat";
 // Processes and sessions of macOS.
 pub(crate) const PS: &str = "/bin/ps";
 pub(crate) const LSOF: &str = "/usr/sbin/lsof";
-pub(crate) const LAUNCHCTL: &str = "/bin/launchctl";
 pub(crate) const SANDBOX_EXEC: &str = crate::confine::seatbelt::PROGRAM;
 pub(crate) const OPEN: &str = "/usr/bin/open";
 pub(crate) const TOP: &str = "/usr/bin/top";
 pub(crate) const LAUNCHCTL: &str = "/bin/launchctl";
+pub(crate) const SLEEP: &str = "/bin/sleep";
+
 // The report of `comfy doctor` on macOS.
 pub(crate) const SW_VERS: &str = "/usr/bin/sw_vers";
 pub(crate) const SYSCTL: &str = "/usr/sbin/sysctl";
 pub(crate) const LOG: &str = "/usr/bin/log";
-
-pub(crate) const SLEEP: &str = "/bin/sleep";
 
 // Distributions of Linux disagree about folders.
 pub(crate) const GROUPADD: &[&str] = &["/usr/sbin/groupadd", "/sbin/groupadd", "/usr/bin/groupadd"];
