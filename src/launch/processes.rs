@@ -23,7 +23,8 @@ use crate::host::memory_cgroup;
 use crate::host::roles::spawn::FirstReport;
 use crate::host::roles::{Role, spawn};
 #[cfg(target_os = "linux")]
-use crate::manifest::{EgressPolicy, LaunchSession};
+use crate::manifest::EgressPolicy;
+use crate::manifest::LaunchSession;
 use crate::problem::{Context, Problem, Result};
 
 /// How long ComfyUI may take to exit by itself.
