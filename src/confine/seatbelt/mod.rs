@@ -193,7 +193,7 @@ impl SeatbeltProfile {
         if folders.is_empty() {
             return;
         }
-        self.text += "(when (defined? 'file-test-existence)\n  (allow file-test-existence";
+        self.text += "(if (defined? 'file-test-existence)\n  (allow file-test-existence";
         for name in folders {
             self.text += &format!("\n    (subpath (param \"{name}\"))");
             self.text += &format!(" (path-ancestors (param \"{name}\"))");

@@ -5,8 +5,8 @@
 //! and what to do. On Linux it has a process namespace of its own, whose end is everybody's end
 //! (pid_namespaces(7)), no network but where it fetches, and a Landlock domain of its folder, its
 //! part of the store, and what programs need of the system. On macOS a Seatbelt profile does the
-//! same, and its processes are found by their uid, which is the instance's alone. Nothing that it says is believed: root hashes what it
-//! wrote.
+//! same, and its processes are found by their uid, which is the instance's alone. Nothing that it
+//! says is believed: root hashes what it wrote.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::ExitStatusExt;
