@@ -84,7 +84,16 @@ impl ApplyJournal<'_> {
             &self.plan
         ));
         let text = serde_json::json!({ "time": now.to_rfc3339(), "who": self.caller.name, "outcome": outcome, "plan": plan });
-        edit::write_file(&path, format!("{text:#}\n").as_bytes(), 0o640, self.owner)
+        let (uid, gid) = self.owner.map_or(
+            (nix::unistd::geteuid(), nix::unistd::getegid()),
+            |(uid, gid)| (uid.into(), gid.into()),
+        );
+        // An apply of accounts alone makes no folder for it.
+        edit::make_parents(&path, uid, gid)
+            .and_then(|()| {
+                let bytes = format!("{text:#}\n");
+                edit::write_file(&path, bytes.as_bytes(), 0o640, self.owner)
+            })
             .with_context(|| format!("write {}", path.display()))
     }
 }

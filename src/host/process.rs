@@ -27,33 +27,50 @@ pub(crate) trait ProgramRunner: Sync {
 pub(crate) struct SystemRunner;
 
 impl ProgramRunner for SystemRunner {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the only place that starts system programs"
-    )]
     fn run_program(&self, argv: &[&str]) -> std::io::Result<ProgramOutput> {
-        use std::os::unix::process::ExitStatusExt;
-        let (program, args) = argv
-            .split_first()
-            .ok_or_else(|| std::io::Error::other("no program"))?;
-        let out = Command::new(tools::located(program))
-            .args(args)
-            .env_clear()
-            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-            .env("LC_ALL", "C")
-            .current_dir("/")
-            .stdin(Stdio::null())
-            .output()?;
-        let status = out
-            .status
-            .code()
-            .unwrap_or_else(|| 128 + out.status.signal().unwrap_or(0));
-        Ok(ProgramOutput {
-            status,
-            stdout: String::from_utf8_lossy(&out.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&out.stderr).into_owned(),
-        })
+        run_captured(argv, |_| {})
     }
+}
+
+/// The same as the uid and gid `id`, which gives up root first.
+///
+/// # Errors
+/// It could not be started, or the caller is not root.
+pub(crate) fn run_program_as(id: u32, argv: &[&str]) -> std::io::Result<ProgramOutput> {
+    run_captured(argv, |command| credentials::run_as(command, id))
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the only place that starts system programs"
+)]
+fn run_captured(
+    argv: &[&str],
+    prepare: impl FnOnce(&mut Command),
+) -> std::io::Result<ProgramOutput> {
+    use std::os::unix::process::ExitStatusExt;
+    let (program, args) = argv
+        .split_first()
+        .ok_or_else(|| std::io::Error::other("no program"))?;
+    let mut command = Command::new(tools::located(program));
+    command
+        .args(args)
+        .env_clear()
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .env("LC_ALL", "C")
+        .current_dir("/")
+        .stdin(Stdio::null());
+    prepare(&mut command);
+    let out = command.output()?;
+    let status = out
+        .status
+        .code()
+        .unwrap_or_else(|| 128 + out.status.signal().unwrap_or(0));
+    Ok(ProgramOutput {
+        status,
+        stdout: String::from_utf8_lossy(&out.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&out.stderr).into_owned(),
+    })
 }
 
 /// The sum of the column MEM of top(1) in the rows of `uid`; `None`: it has no such table.

@@ -13,6 +13,7 @@ pub(crate) const DSEDITGROUP: &str = "/usr/sbin/dseditgroup";
 pub(crate) const ID: &str = "/usr/bin/id";
 pub(crate) const LS: &str = "/bin/ls";
 pub(crate) const CHMOD: &str = "/bin/chmod";
+pub(crate) const GETCONF: &str = "/usr/bin/getconf";
 pub(crate) const STAT: &str = "/usr/bin/stat";
 
 // Processes and sessions of macOS.
@@ -21,7 +22,6 @@ pub(crate) const LSOF: &str = "/usr/sbin/lsof";
 pub(crate) const SANDBOX_EXEC: &str = crate::confine::seatbelt::PROGRAM;
 pub(crate) const OPEN: &str = "/usr/bin/open";
 pub(crate) const TOP: &str = "/usr/bin/top";
-pub(crate) const LAUNCHCTL: &str = "/bin/launchctl";
 pub(crate) const SLEEP: &str = "/bin/sleep";
 
 // The report of `comfy doctor` on macOS.

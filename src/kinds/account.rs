@@ -100,7 +100,13 @@ fn plan_user(o: &Observed, b: &mut PlanBuilder, name: &str, group: &str) {
             home,
         },
     };
-    let mut others: Vec<String> = seen.map(|u| u.groups).unwrap_or_default();
+    let others = match seen {
+        Some(u) => Ok(u.groups),
+        None => o.look.groups_naming(name),
+    };
+    let Some(mut others) = b.seen(&address, others) else {
+        return;
+    };
     let gpu_groups = gpu_groups(o);
     others.retain(|g| g != group && g != name && !gpu_groups.contains(g));
     if !others.is_empty() {
@@ -299,6 +305,26 @@ fn remove_group(i: &Instance, b: &mut PlanBuilder, name: &str, gid: u32) {
 mod tests {
     use crate::manifest::platforms::OperatingSystem;
     use crate::testing::{Locked, MemoryHost, desired};
+
+    #[test]
+    fn a_group_that_names_an_account_which_is_gone_is_asked_too() {
+        let (host, d) = (MemoryHost::fresh(), desired("", &Locked::default()));
+        let everything = crate::plan::select::ResourceSelection::default();
+        let name = |s: &mut crate::testing::MachineState, group: &str| {
+            s.groups
+                .insert(group.into(), (7, ["comfyui_sandbox".to_string()].into()));
+        };
+        host.with(|s| name(s, "family"));
+        let plan = crate::kinds::plan(&d, &host, &everything).unwrap();
+        let told = plan
+            .warnings
+            .iter()
+            .any(|w| w.contains("is also in family"));
+        assert!(told, "{:?}", plan.warnings);
+        host.with(|s| name(s, "admin"));
+        let refused = crate::kinds::plan(&d, &host, &everything).unwrap_err();
+        insta::assert_snapshot!(refused, @"comfy.toml:1:1: user comfyui_sandbox is named by group admin, which gives it rights of its own (hint: remove it from admin, or name an account that does not exist yet)");
+    }
 
     #[test]
     fn on_a_mac_the_records_get_a_group_of_the_owner_s_alone() {

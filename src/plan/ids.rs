@@ -99,8 +99,13 @@ impl AccountIds {
             .find_user(&d.sandbox)
             .map_err(|e| unreadable(&format!("user.{}", d.sandbox), e))?;
         let shared = shared_gid(d, look, group.as_ref())?;
-        if let Some(u) = &user {
-            ensure_ordinary(d, u)?;
+        match &user {
+            Some(u) => ensure_ordinary(d, u)?,
+            None => {
+                let named = look.groups_naming(&d.sandbox);
+                let named = named.map_err(|e| unreadable(&format!("user.{}", d.sandbox), e))?;
+                ensure_unprivileged(d, &named, "is named by group")?;
+            }
         }
         let sandbox_gid = match &own {
             Some(g) => g.gid,
@@ -193,17 +198,22 @@ fn ensure_ordinary(d: &Desired, u: &UserAccount) -> Result<()> {
         ))
         .with_hint("name an account of its own, or one that does not exist yet"));
     }
+    ensure_unprivileged(d, &u.groups, "is in group")
+}
+
+fn ensure_unprivileged(d: &Desired, groups: &[String], how: &str) -> Result<()> {
     let privileged = crate::manifest::names::PRIVILEGED_GROUPS;
-    if let Some(bad) = u.groups.iter().find(|g| privileged.contains(&g.as_str())) {
-        return Err(Problem::new(format!(
-            "{at}: user {} is in group {bad}, which gives it rights of its own",
-            d.sandbox
-        ))
-        .with_hint(format!(
-            "remove it from {bad}, or name an account that does not exist yet"
-        )));
-    }
-    Ok(())
+    let Some(bad) = groups.iter().find(|g| privileged.contains(&g.as_str())) else {
+        return Ok(());
+    };
+    let at = d.place_of_key(&["host", "sandbox_user"]);
+    Err(Problem::new(format!(
+        "{at}: user {} {how} {bad}, which gives it rights of its own",
+        d.sandbox
+    ))
+    .with_hint(format!(
+        "remove it from {bad}, or name an account that does not exist yet"
+    )))
 }
 
 /// Returns the uid for a sandbox user that has to be created: the one that its files already have,

@@ -28,6 +28,8 @@ pub(crate) trait Look: Sync {
     /// Returns the recorded build uid of each sandbox user, where it was recorded.
     fn id_pairs(&self, paths: &InstancePaths) -> Seen<BTreeMap<u32, u32>>;
     fn is_member(&self, user: &str, group: &str) -> Seen<bool>;
+    /// Returns the groups that name `user`, whether or not there is such an account.
+    fn groups_naming(&self, user: &str) -> Seen<Vec<String>>;
     /// Returns the users whose primary group this is, as far as the database lists users.
     fn primary_users(&self, gid: u32) -> Seen<Vec<String>>;
     /// Returns how many processes of a user run.

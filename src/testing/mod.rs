@@ -230,6 +230,12 @@ impl Look for MemoryHost {
     fn is_member(&self, user: &str, group: &str) -> Seen<bool> {
         Ok(self.with(|s| s.groups.get(group).is_some_and(|(_, m)| m.contains(user))))
     }
+    fn groups_naming(&self, user: &str) -> Seen<Vec<String>> {
+        Ok(self.with(|s| {
+            let named = s.groups.iter().filter(|(_, (_, m))| m.contains(user));
+            named.map(|(name, _)| name.clone()).collect()
+        }))
+    }
     fn primary_users(&self, gid: u32) -> Seen<Vec<String>> {
         Ok(self.with(|s| {
             s.users

@@ -74,6 +74,11 @@ impl<R: ProgramRunner> AccountDatabase for LinuxAccounts<R> {
             .is_some_and(|g| g.members.iter().any(|m| m == user)))
     }
 
+    fn groups_naming(&self, user: &str) -> Seen<Vec<String>> {
+        // No group has this number, as chown(2) uses it for "none".
+        groups_of(user, nix::unistd::Gid::from_raw(u32::MAX))
+    }
+
     fn search_permission(
         &self,
         folder: &Path,

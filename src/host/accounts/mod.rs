@@ -19,6 +19,10 @@ pub(crate) trait AccountDatabase: Sync {
     fn find_group(&self, name: &str) -> Seen<Option<GroupAccount>>;
     fn find_user(&self, name: &str) -> Seen<Option<UserAccount>>;
     fn is_member(&self, user: &str, group: &str) -> Seen<bool>;
+    /// Returns the groups that name `user` as a member, whether or not there is such an account:
+    /// names stay in groups when an account is deleted, and the next one of that name has their
+    /// rights.
+    fn groups_naming(&self, user: &str) -> Seen<Vec<String>>;
     /// Returns whether the folder lets `uid` (in groups `gids`) pass, and whether it has an ACL
     /// entry for that user. `None`: the folder does not exist.
     fn search_permission(

@@ -265,7 +265,10 @@ impl Act for Executor<'_> {
                 home,
             } => accounts.create_user(name, *uid, *gid, home),
             Step::ChangeUser { name, gid, home } => accounts.change_user(name, *gid, home),
-            Step::DeleteUser { name, .. } => accounts.delete_user(name),
+            Step::DeleteUser { name, uid } => {
+                self.remove_darwin_folders(*uid)?;
+                accounts.delete_user(name)
+            }
             Step::AddMember { user, group } => accounts.add_member(user, group),
             Step::RemoveMember { user, group } => accounts.remove_member(user, group),
             Step::MakeDir {

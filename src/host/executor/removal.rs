@@ -1,14 +1,39 @@
 //! How an instance goes: its backup, the folders that the sandbox user could write, and the rest.
 
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 use nix::unistd::UnlinkatFlags;
 
 use super::Executor;
 use crate::host::fs::remove::{ForeignEntry, remove_of};
 use crate::host::fs::{edit, open_parent};
+use crate::host::machine::operating_system;
+use crate::host::{process, tools};
 use crate::plan::observed::FileType;
 use crate::problem::{Context, Problem, Result};
+
+/// Asked under that uid, since the answer is the caller's own (getconf(1)). `None`: there are none, or
+/// it is not what macOS would answer.
+fn darwin_folders(uid: u32) -> Option<PathBuf> {
+    if !operating_system().is_macos() || !nix::unistd::geteuid().is_root() {
+        return None;
+    }
+    let out = process::run_program_as(uid, &[tools::GETCONF, "DARWIN_USER_DIR"]).ok()?;
+    // `/var/folders/XX/YYYY/0/`: YYYY is the account's.
+    let answer = Path::new(out.stdout.trim_end()).strip_prefix("/var/folders");
+    let parts: Vec<_> = answer.ok()?.components().collect();
+    let [
+        Component::Normal(shelf),
+        Component::Normal(own),
+        Component::Normal(_),
+    ] = parts[..]
+    else {
+        return None;
+    };
+    let folders = Path::new("/private/var/folders").join(shelf).join(own);
+    let node = crate::host::fs::read_entry(&folders).ok().flatten()?;
+    (out.status == 0 && node.kind == FileType::Dir && node.uid == uid).then_some(folders)
+}
 
 impl Executor<'_> {
     /// A folder where the sandbox user can put things, others' among them.
@@ -25,6 +50,15 @@ impl Executor<'_> {
             let p = Problem::new(format!("could not remove {}: {e}", path.display())).caused_by(&e);
             away(&e).into_iter().fold(p, Problem::with_hint)
         })
+    }
+
+    /// What macOS has made for the account outside its home, and does not remove with it: caches and
+    /// temporary files below `/var/folders` (confstr(3)).
+    pub(super) fn remove_darwin_folders(&self, uid: u32) -> Result<()> {
+        match darwin_folders(uid) {
+            Some(folders) => self.remove_sandboxs(&folders),
+            None => Ok(()),
+        }
     }
 
     /// `state/` is taken back first: what is removed cannot be renamed meanwhile.

@@ -170,6 +170,10 @@ impl Look for HostMachine {
         self.accounts.is_member(user, group)
     }
 
+    fn groups_naming(&self, user: &str) -> Seen<Vec<String>> {
+        self.accounts.groups_naming(user)
+    }
+
     fn primary_users(&self, gid: u32) -> Seen<Vec<String>> {
         Ok(accounts::primary_of(gid)
             .into_iter()

@@ -1,4 +1,4 @@
-#!/usr/bin/python3.11
+#!/usr/bin/env -S python3 -IS
 """Plays the programs that comfy runs on a Mac, by the name that it is called with.
 
 One JSON file is the directory service; what is complete in it becomes a real account of this machine, in
@@ -8,7 +8,7 @@ PathItem.m, dseditgroup.c), shell_cmds (id.c), file_cmds (ls/print.c, chmod_acl.
 In /opt/mactools beside it: state.json, calls (what root called), inject.json (what goes wrong), WRONG (what no
 run may do), and the answers to system calls that only a Mac has.
 """
-import fcntl, json, os, re, signal, struct, sys, time
+import fcntl, json, os, signal, struct, sys, time
 
 HERE = "/opt/mactools"
 NAME, ARGS = os.path.basename(sys.argv[0]), sys.argv[1:]
@@ -139,7 +139,7 @@ def dscl():
     if kind not in ("Users", "Groups"):
         end(185, "<dscl_cmd> DS Error: -14009 (eDSUnknownNodeName)\n")
     if verb == "-list":
-        lines = [(n, r[rest[0]][0]) for n, r in load()[kind].items() if not rest or rest[0] in r]
+        lines = [(n, " ".join(r.get(rest[0], []))) for n, r in load()[kind].items()]
         end(0, stdout="".join(f"{n:<24} {v}\n" for n, v in lines))
     key, record = find(kind, name)
     if verb == "-read":
@@ -238,7 +238,10 @@ def id_():
     if ARGS[0] != "-G":
         wrong("id in words")
     user, account = find("Users", ARGS[1])
-    if account is None or "UniqueID" not in account or take("lag"):
+    lags = ROOT and user not in (None, "nobody") and injected("lag")
+    if lags:
+        write("inject.json", {**read("inject.json", {}), "lag": lags - 1})
+    if account is None or "UniqueID" not in account or lags:
         end(1, f"id: {ARGS[1]}: no such user\n")
     groups = [g["PrimaryGroupID"][0] for n, g in load()["Groups"].items() if user in g.get("GroupMembership", [])]
     own = str(int(account["PrimaryGroupID"][0]) % 2**32)
@@ -296,13 +299,13 @@ def stat_():
 
 def chmod():
     what, who, folder = ARGS
-    found = re.fullmatch(r"user:(.+) allow search", who)
-    if what not in ("+a", "-a") or not found:
+    if what not in ("+a", "-a") or not who.startswith("user:") or not who.endswith(" allow search"):
         wrong("chmod")
+    name = who[len("user:"):-len(" allow search")]
     absent(folder)
-    user, account = find("Users", found[1])
+    user, account = find("Users", name)
     if account is None:
-        end(1, f"chmod: Unable to translate '{found[1]}' to a UUID\n")
+        end(1, f"chmod: Unable to translate '{name}' to a UUID\n")
     uid = int(account["UniqueID"][0])
     acl = [e for e in entries(folder) if e[0] != MASK and (e[0], e[2]) != (USER, uid)]
     if what == "+a":
@@ -357,6 +360,8 @@ def launchctl():
 
 
 def sandbox_exec():
+    import re
+
     args, given = ARGS[:], set()
     if args[:1] != ["-p"]:
         wrong("sandbox-exec without a profile")
@@ -372,7 +377,15 @@ def sandbox_exec():
         end(65, "sandbox-exec: unbalanced parenthesis\n")
     if named != given or not text.isascii():
         wrong(f"a profile with other parameters {sorted(named ^ given)}")
-    os.execv(args[0], args)
+    os.execvp(args[0], args)
+
+
+def getconf():
+    if ARGS != ["DARWIN_USER_DIR"] or ROOT:
+        wrong("getconf for root")
+    own = f"/var/folders/zz/comfy-{os.getuid()}"
+    os.makedirs("/private" + own + "/C/com.apple.metal", exist_ok=True)
+    end(0, stdout=own + "/0/\n")
 
 
 def diskutil():
@@ -383,11 +396,6 @@ def diskutil():
     with open(path("volumes-without-owners"), "w") as f:
         f.write("".join(v + "\n" for v in left))
     end(0)
-
-
-def sudo():
-    """Keeps HOME, as macOS's sudoers has it."""
-    end(1, "sudo: a password is required\n")
 
 
 def fresh():
@@ -413,12 +421,40 @@ def fresh():
     save(state)
     write("inject.json", {})
     write("loaded.json", [])
+    write("killed.json", [])
+
+
+def scramble():
+    """The directory of a Mac on which others, or a comfy that was cut short, have been before."""
+    import random
+
+    fresh()
+    state, dice = load(), random.Random(int(ARGS[0]))
+    number = lambda: str(dice.choice([401, 402, 403, 404, 450, 450, 499, 503, 20]))
+    for name in ("comfyshared", "comfyui_sandbox", "comfy-alice"):
+        if dice.random() < 0.4:
+            gid = number()
+            if not any(g["PrimaryGroupID"] == [gid] for g in state["Groups"].values()):
+                people = [n for n in ("alice", "comfyui_sandbox", "mallory") if dice.random() < (0.05 if n == "mallory" else 0.4)]
+                state["Groups"][name] = {"RecordName": [name], "PrimaryGroupID": [gid], "GroupMembership": people}
+    if dice.random() < 0.7:
+        user = {
+            "RecordName": ["comfyui_sandbox"], "RealName": ["ComfyUI sandbox (comfy)"], "Password": ["*"],
+            "IsHidden": ["1"], "UserShell": [dice.choice(["/usr/bin/false", "/bin/zsh"])],
+            "NFSHomeDirectory": [dice.choice(["/Users/comfyui_sandbox", "/var/empty"])],
+            "PrimaryGroupID": [number()], "UniqueID": [dice.choice(["402", "450", "499"])],
+        }
+        kept = list(user)[: dice.randint(1, len(user))]
+        state["Users"]["comfyui_sandbox"] = {k: user[k] for k in kept}
+    if dice.random() < 0.2:
+        state["Groups"]["admin"]["GroupMembership"].append("comfyui_sandbox")
+    save(state)
 
 
 PLAYED = {
-    "fresh": fresh,
+    "fresh": fresh, "scramble": scramble, "sleep": lambda: end(0),
     "dscl": dscl, "dseditgroup": dseditgroup, "id": id_, "ls": ls, "stat": stat_, "chmod": chmod, "ps": ps,
-    "launchctl": launchctl, "sandbox-exec": sandbox_exec, "diskutil": diskutil, "sudo": sudo,
+    "launchctl": launchctl, "sandbox-exec": sandbox_exec, "diskutil": diskutil, "getconf": getconf,
 }
 
 
@@ -426,12 +462,16 @@ def main():
     if NAME not in PLAYED:
         # Apple's stubs, and whatever else is put in the way: a window has opened.
         wrong("the window `install the developer tools` opened")
-    if ROOT:
+    test = "MAC_TEST" in os.environ
+    if ROOT and not test:
         with open(path("calls"), "a") as f:
             f.write(json.dumps([NAME, *ARGS]) + "\n")
-    if ROOT and changes() and take("kill_before"):
-        os.kill(os.getppid(), signal.SIGKILL)
-        end(1)
+    if ROOT and not test and changes() and injected("kill_each"):
+        killed, call = read("killed.json", []), [NAME, *ARGS]
+        if call not in killed:
+            write("killed.json", [*killed, call])
+            os.kill(os.getppid(), signal.SIGKILL)
+            end(1)
     PLAYED[NAME]()
 
 

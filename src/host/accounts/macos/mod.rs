@@ -186,6 +186,22 @@ impl<R: ProgramRunner> AccountDatabase for MacAccounts<R> {
         }
     }
 
+    fn groups_naming(&self, user: &str) -> Seen<Vec<String>> {
+        let what = format!("groups that name {user}");
+        let argv = [DSCL, ".", "-list", "/Groups", "GroupMembership"];
+        let out = self.run_query(&what, &argv)?;
+        if out.status != 0 {
+            return Err(unreadable_output(&what, DSCL, &out));
+        }
+        // `admin   root alice` a line.
+        let named = |line: &str| {
+            let mut words = line.split_whitespace();
+            let group = words.next()?;
+            words.any(|w| w == user).then(|| group.to_string())
+        };
+        Ok(out.stdout.lines().filter_map(named).collect())
+    }
+
     /// As the kernel decides (xnu `kauth_acl_evaluate`): the first entry about this user and
     /// search, else the mode's class.
     fn search_permission(

@@ -71,7 +71,8 @@ impl<R: ProgramRunner> MacAccounts<R> {
         };
         // Groups of every account, `nobody` too, say nothing about this one: `everyone`, and one
         // for each folder that the Mac shares with guests.
-        let of_everybody = numbers("nobody")?.unwrap_or_default();
+        let of_everybody =
+            numbers("nobody")?.ok_or_else(|| unknown(&what, "this Mac has no user `nobody`"))?;
         let mut rest = own.iter().skip(1).filter(|g| !of_everybody.contains(g));
         let Some(first) = rest.next() else {
             return Ok(Vec::new());

@@ -212,6 +212,16 @@ fn a_user_is_read_from_its_record_and_its_groups_from_id() {
 }
 
 #[test]
+fn groups_name_an_account_that_is_gone() {
+    const LIST: &str = "/usr/bin/dscl . -list /Groups GroupMembership";
+    let listed = "admin                    root alice comfyui_sandbox\n\
+        com.apple.access_ssh     alice\nstaff                    root\n_www\n";
+    let naming = |out| mac([(LIST, out)]).groups_naming("comfyui_sandbox");
+    assert_eq!(naming(ok(listed)), Ok(vec!["admin".to_string()]));
+    assert!(naming(err(40, DENIED)).is_err());
+}
+
+#[test]
 fn a_user_that_id_does_not_know_yet_has_no_groups_and_a_silent_id_is_unknown() {
     let m = mac([
         (READ_USER, sandbox()),
