@@ -22,6 +22,7 @@ pub(crate) const LSOF: &str = "/usr/sbin/lsof";
 pub(crate) const SANDBOX_EXEC: &str = crate::confine::seatbelt::PROGRAM;
 pub(crate) const OPEN: &str = "/usr/bin/open";
 pub(crate) const TOP: &str = "/usr/bin/top";
+pub(crate) const LAUNCHCTL: &str = "/bin/launchctl";
 pub(crate) const SLEEP: &str = "/bin/sleep";
 
 // The report of `comfy doctor` on macOS.

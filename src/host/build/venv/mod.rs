@@ -9,7 +9,9 @@
 
 pub(crate) mod build_job;
 pub(crate) mod file_owners;
+mod index_page;
 mod local_wheels;
+mod package_address;
 mod path_files;
 mod scripts;
 mod verify;

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use super::index_page::{in_html, in_json};
+use super::package_address::{public_address, split_credentials};
 use crate::host::fs::edit;
 use crate::host::git::NetEnv;
 use crate::host::net::http;
@@ -459,126 +461,4 @@ fn begins_at(answer: &ureq::http::Response<ureq::Body>, at: u64) -> bool {
             .ok()
     });
     range == Some(at)
-}
-
-/// An address without what it has of a password, and that as a header's value (RFC 7617).
-fn split_credentials(address: &str) -> (String, Option<String>) {
-    let Some((scheme, rest)) = address.split_once("://") else {
-        return (address.into(), None);
-    };
-    let whole = rest.split(['/', '?', '#']).next().unwrap_or(rest);
-    let Some((user, _)) = whole.rsplit_once('@') else {
-        return (address.into(), None);
-    };
-    use base64::Engine;
-    let (name, password) = user.split_once(':').unwrap_or((user, ""));
-    let key = base64::prelude::BASE64_STANDARD.encode(format!(
-        "{}:{}",
-        percent_decode(name),
-        percent_decode(password)
-    ));
-    (
-        format!("{scheme}://{}", &rest[user.len() + 1..]),
-        Some(format!("Basic {key}")),
-    )
-}
-
-/// Without a password, and without a query, which may hold a signature.
-fn public_address(address: &str) -> String {
-    let (bare, _) = split_credentials(address);
-    escape_text(bare.split(['?', '#']).next().unwrap_or(&bare))
-}
-
-/// `%2B` as `+`.
-fn percent_decode(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let pair = text
-            .get(at + 1..at + 3)
-            .filter(|_| bytes[at] == b'%')
-            .and_then(|two| u8::from_str_radix(two, 16).ok());
-        out.push(pair.unwrap_or(bytes[at]));
-        at += if pair.is_some() { 3 } else { 1 };
-    }
-    String::from_utf8_lossy(&out).into_owned()
-}
-
-/// The file's name at the end of an address.
-fn names_file(href: &str, file: &str) -> bool {
-    let path = href.split(['#', '?']).next().unwrap_or(href);
-    percent_decode(path.rsplit('/').next().unwrap_or(path)) == file
-}
-
-#[derive(serde::Deserialize)]
-struct IndexPage {
-    files: Vec<PageFile>,
-}
-
-#[derive(serde::Deserialize)]
-struct PageFile {
-    filename: String,
-    url: String,
-}
-
-fn in_json(text: &str, file: &str) -> Option<String> {
-    let page: IndexPage = serde_json::from_str(text).ok()?;
-    page.files
-        .into_iter()
-        .find(|f| f.filename == file)
-        .map(|f| f.url)
-}
-
-/// The `href` of an anchor, without its fragment.
-fn in_html(text: &str, file: &str) -> Option<String> {
-    let mut hrefs = text.split(['"', '\'']).filter(|h| h.contains(".whl"));
-    let href = hrefs.find(|h| names_file(h, file))?;
-    Some(href.split('#').next().unwrap_or(href).replace("&amp;", "&"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_file_is_found_on_both_forms_of_a_page() {
-        let file = "torch-2.1+cpu-cp312-cp312-linux_x86_64.whl";
-        let html = r#"<a href="../../whl/torch-2.1%2Bcu128-cp312-cp312-linux_x86_64.whl#sha256=ab">x</a>
-            <a href='../../whl/torch-2.1%2Bcpu-cp312-cp312-linux_x86_64.whl?a=1&amp;b=2#sha256=cd' data-core-metadata="true">y</a>"#;
-        let json = format!(
-            r#"{{"meta": {{}}, "files": [{{"filename": "x.tar.gz", "url": "/x"}}, {{"filename": "{file}", "url": "/files/y"}}]}}"#
-        );
-        let page = "https://index.test/root/simple/torch/";
-        let told = [
-            in_html(html, file),
-            in_json(&json, file),
-            in_html(html, "other.whl"),
-            in_json("[]", file),
-        ]
-        .map(|h| h.map_or("none".into(), |h| http::absolute_link(page, &h)));
-        insta::assert_snapshot!(told.join("\n"), @"
-        https://index.test/root/whl/torch-2.1%2Bcpu-cp312-cp312-linux_x86_64.whl?a=1&b=2
-        https://index.test/files/y
-        none
-        none
-        ");
-    }
-
-    #[test]
-    fn a_password_is_a_header_and_is_never_shown() {
-        let (bare, key) = split_credentials("https://me:p%40ss@index.test:8443/simple/x/?q=1");
-        assert_eq!(
-            (bare.as_str(), key.as_deref()),
-            (
-                "https://index.test:8443/simple/x/?q=1",
-                Some("Basic bWU6cEBzcw==")
-            )
-        );
-        assert_eq!(
-            public_address("https://me:pass@index.test/simple?signature=s"),
-            "https://index.test/simple"
-        );
-        assert_eq!(split_credentials("https://index.test/a@b").1, None);
-    }
 }
