@@ -19,7 +19,16 @@ struct PageFile {
     url: String,
 }
 
-pub(super) fn in_json(text: &str, file: &str) -> Option<String> {
+/// The link to `file`, relative to the page: of one in JSON, or in HTML.
+pub(super) fn find_on_page(json: bool, text: &str, file: &str) -> Option<String> {
+    if json {
+        in_json(text, file)
+    } else {
+        in_html(text, file)
+    }
+}
+
+fn in_json(text: &str, file: &str) -> Option<String> {
     let page: IndexPage = serde_json::from_str(text).ok()?;
     page.files
         .into_iter()
@@ -28,7 +37,7 @@ pub(super) fn in_json(text: &str, file: &str) -> Option<String> {
 }
 
 /// The `href` of an anchor, without its fragment.
-pub(super) fn in_html(text: &str, file: &str) -> Option<String> {
+fn in_html(text: &str, file: &str) -> Option<String> {
     let mut hrefs = text.split(['"', '\'']).filter(|h| h.contains(".whl"));
     let href = hrefs.find(|h| names_file(h, file))?;
     Some(href.split('#').next().unwrap_or(href).replace("&amp;", "&"))

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::index_page::{in_html, in_json};
+use super::index_page::find_on_page;
 use super::package_address::{public_address, split_credentials};
 use crate::host::fs::edit;
 use crate::host::git::NetEnv;
@@ -256,12 +256,7 @@ impl WheelStore<'_> {
             .limit(MAX_PAGE)
             .read_to_string()
             .map_err(|e| FetchFailure::Passing(format!("{}: {e}", public_address(page))))?;
-        let found = if json {
-            in_json(&text, w.file)
-        } else {
-            in_html(&text, w.file)
-        };
-        found
+        find_on_page(json, &text, w.file)
             .map(|href| http::absolute_link(&base, &href))
             .ok_or_else(|| {
                 FetchFailure::Final(
