@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use comfy::gateway::access::AccessRules;
+use comfy::gateway::inside::InsideCheck;
 use comfy::gateway::process::accept_connections;
 use comfy::gateway::relay::GatewayRelay;
 use comfy::gateway::tokens::{GatewayCredentials, LaunchSecret, SessionStore};
@@ -51,6 +52,16 @@ pub fn place_of(
     clients: ClientPolicy,
     server: fn(TcpStream, &Sender<String>, &Receiver<()>),
 ) -> Place {
+    place_inside(None, peers, clients, server)
+}
+
+/// The same where others could be at the server's port too, if `check` is given.
+fn place_inside(
+    check: Option<InsideCheck>,
+    peers: Box<dyn PeerLookup>,
+    clients: ClientPolicy,
+    server: fn(TcpStream, &Sender<String>, &Receiver<()>),
+) -> Place {
     let inside = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let inner = inside.local_addr().unwrap();
     let outside = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
@@ -81,12 +92,9 @@ pub fn place_of(
         runtime.block_on(async {
             outside.set_nonblocking(true).unwrap();
             let listener = tokio::net::TcpListener::from_std(outside).unwrap();
-            accept_connections(
-                &listener,
-                &Arc::new(GatewayRelay::new(rules, inner, SessionStore::new(secret))),
-                peers.as_ref(),
-            )
-            .await;
+            let mut relay = GatewayRelay::new(rules, inner, SessionStore::new(secret));
+            relay.inside = check.map(Arc::new);
+            accept_connections(&listener, &Arc::new(relay), peers.as_ref()).await;
         });
     });
     Place {
@@ -198,6 +206,27 @@ fn the_owner_s_browser_gets_a_policy_and_comfyui_gets_the_request_as_it_was() {
     Origin: http://localhost:PORT
     X-Mine: 1
     ");
+}
+
+#[test]
+fn nothing_is_sent_to_a_port_that_somebody_else_has() {
+    const SANDBOX: u32 = 441;
+    let place = |uid| {
+        let inside = InsideCheck::new(Arc::new(Told(Some(uid))), SANDBOX, "inner");
+        let peers = Box::new(Told(Some(OWNER)));
+        place_inside(Some(inside), peers, ClientPolicy::Primary, hello)
+    };
+    let ask =
+        "POST /prompt HTTP/1.1\nHost: localhost:PORT\nComfy-Inner-Token: mine\nContent-Length: 0";
+    let theirs = place(502);
+    let answer = theirs.ask(ask);
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    assert!(theirs.seen.try_recv().is_err(), "it was sent");
+    let own = place(SANDBOX);
+    assert!(own.ask(ask).ends_with("hello"));
+    let head = own.seen.recv().unwrap().to_lowercase();
+    assert!(head.contains("comfy-inner-token: inner\r\n"), "{head}");
+    assert!(!head.contains("mine"), "{head}");
 }
 
 #[test]

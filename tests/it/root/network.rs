@@ -121,8 +121,8 @@ fn only_the_owner_reaches_comfyui() {
 const SEND: &str = r#"
 import os, socket
 def talk(name, f):
-    try: print("SENT", name, f(), flush=True)
-    except Exception as e: print("SENT", name, type(e).__name__, flush=True)
+    try: print(f"SENT {name} {f()}\n", end="", flush=True)
+    except Exception as e: print(f"SENT {name} {type(e).__name__}\n", end="", flush=True)
 def straight(family, kind, address, protocol=0, text=b"stolen"):
     s = socket.socket(family, kind, protocol); s.settimeout(2); s.connect(address); s.send(text); return s.recv(5)
 def proxied(target):
