@@ -11,6 +11,7 @@ use crate::doctor::{
     parse_result, verdicts_of,
 };
 use crate::host::elevate;
+use crate::host::fs::mounts;
 use crate::host::machine::{identity, report_facts};
 use crate::host::roles::Role;
 use crate::launch::LaunchMode;
@@ -168,10 +169,13 @@ fn report_text(
     machine.extend(report_facts::machine_facts(os));
     for share in &desired.shares {
         let access = format!("{:?}", share.access).to_lowercase();
-        machine.push((
-            "share".into(),
-            format!("{access}, managed: {}", share.manage),
-        ));
+        let owners = match mounts::unowned_volume(&share.path) {
+            Ok(None) => "keeps owners",
+            Ok(Some(_)) => "ignores owners",
+            Err(_) => "cannot be read",
+        };
+        let managed = if share.manage { "" } else { ", not managed" };
+        machine.push(("share".into(), format!("{access}, {owners}{managed}")));
     }
     let path = |p: &std::path::Path| p.display().to_string();
     let names = vec![
