@@ -2,12 +2,14 @@
 
 use std::path::Path;
 
+use nix::fcntl::AtFlags;
+
 use super::Executor;
 use crate::desired::InstancePaths;
-use crate::host::fs::{edit, open_parent};
+use crate::host::fs::{edit, file_type, lstat_at, open_dir, open_parent};
 use crate::host::shares;
 use crate::ids::{GenerationId, Part};
-use crate::plan::observed::ShareSpec;
+use crate::plan::observed::{FileType, ShareSpec};
 use crate::plan::step::SearchingUser;
 use crate::problem::{Context, Problem, Result};
 
@@ -30,6 +32,10 @@ impl Executor<'_> {
         if path.parent() == Some(&self.paths.state_dir()) {
             self.clear_way(path, uid).with_context(what)?;
         }
+        if uid == self.ids.seal && path.starts_with(&self.paths.records) {
+            // Before the folder, so that a plan sees the old group until this is done.
+            self.regroup_records(path, gid).with_context(what)?;
+        }
         edit::make_dir(path, uid, gid, mode).with_context(what)?;
         if let Some(p) = passer {
             // Nobody but root can rename it: it lies in a folder of root's.
@@ -41,11 +47,30 @@ impl Executor<'_> {
         Ok(())
     }
 
+    /// The files of root's in a folder of the records get the group of the folder, so that the owner
+    /// reads them.
+    fn regroup_records(&self, folder: &Path, gid: u32) -> std::io::Result<()> {
+        let dir = match open_dir(folder) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            opened => opened?,
+        };
+        for entry in nix::dir::Dir::from_fd(dir.try_clone()?)?.iter() {
+            let entry = entry?;
+            let name = entry.file_name();
+            let st = lstat_at(&dir, name)?;
+            if file_type(&st) == FileType::File && st.st_uid == self.ids.seal && st.st_gid != gid {
+                let (group, flags) = (Some(gid.into()), AtFlags::AT_SYMLINK_NOFOLLOW);
+                nix::unistd::fchownat(&dir, name, None, group, flags)?;
+            }
+        }
+        Ok(())
+    }
+
     /// A folder of somebody else's, which the sandbox user moved there when `state/` was its own,
     /// goes out of the way unharmed.
     pub(super) fn clear_way(&self, path: &Path, uid: u32) -> std::io::Result<()> {
         let (dir, name) = open_parent(path)?;
-        match crate::host::fs::lstat_at(&dir, &name) {
+        match lstat_at(&dir, &name) {
             // What a killed step has made is root's, and closed.
             Ok(st)
                 if st.st_uid != uid
