@@ -13,7 +13,7 @@ while [ "$1" = -D ]; do given+="${2%%=*}"$'\n'; shift 2; done
 shift
 named=$(grep -o '(param "[^"]*")' <<< "$text" | grep -o 'P[0-9]*' | sort -u)
 [ "$named" = "$(sort -u <<< "${given%$'\n'}")" ] || { echo "PROFILE with other parameters"; exit 65; }
-echo "PROFILE applied to $(id -un): ${1##*/}"
+echo "PROFILE applied to $(id -un): ${1##*/}" | tee -a /opt/tools/log
 exec "$@"
 "#;
 
@@ -32,6 +32,7 @@ fn as_on_a_mac(m: &mut Machine) {
         std::fs::write(format!("/opt/tools/{name}"), text).unwrap();
         m.sh(&format!("chmod 755 /opt/tools/{name}"));
     }
+    m.sh("install -m 666 /dev/null /opt/tools/log");
     m.env.push(("COMFY_TOOLS".into(), "/opt/tools".into()));
     let launch = "/var/lib/comfy/comfyui_sandbox/launch.json";
     m.sh(&format!(
@@ -117,6 +118,15 @@ fn nothing_of_a_launch_outlives_it() {
         assert_eq!(
             m.sh("ps -u comfyui_sandbox -o stat=,args= | grep -v '^Z' || true"),
             ""
+        );
+        // What doctor tries with the account alone has no profile.
+        m.sh("truncate -s 0 /opt/tools/log");
+        let out = said(&m.root(&["doctor"]));
+        assert!(out.contains(" could not be tried."), "{out}");
+        let applied = m.sh("cat /opt/tools/log");
+        assert_eq!(
+            applied, "PROFILE applied to comfyui_sandbox: python",
+            "{out}"
         );
     });
 }
