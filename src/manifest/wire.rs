@@ -270,7 +270,7 @@ pub(crate) struct TomlShare {
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
-#[serde(untagged, expecting = "must be a text, or a list of texts")]
+#[serde(untagged, expecting = "must be a string, or a list of strings")]
 pub(crate) enum OneOrMany {
     One(String),
     Some(Vec<String>),

@@ -1194,7 +1194,7 @@ fn paths_and_mounts() {
         hint: add a folder, or remove the kind
 
     a folder that is a number: exit 1
-      error: comfy.toml:17:20: must be a folder, or a list of folders
+      error: comfy.toml:17:20: must be a string, or a list of strings
           > 3 }
 
     a mount in a mount: exit 1

@@ -68,7 +68,6 @@ impl InterpreterJob {
         let mut c = uv.uv_command(&self.uv);
         // The cache keeps the archive: what was fetched once is there when the network is not.
         c.env("UV_PYTHON_CACHE_DIR", self.cache.join("python-archives"))
-            .env("UV_PYTHON_PREFERENCE", "only-managed")
             .args([
                 "python",
                 "install",
