@@ -275,8 +275,13 @@ pub(crate) fn destroy(i: &Instance, _: &Removal, b: &mut PlanBuilder) {
             b.add(removed_member(Address::Member(user.into()), user, group));
         }
     }
+    // The owner's other instances have it too.
+    let others = i.look.has_neighbours(&i.d.paths);
+    let records = i.d.records_group().filter(|_| others != Ok(false));
     for (name, gid) in &i.inventory.groups {
-        remove_group(i, b, name, *gid);
+        if Some(name) != records.as_ref() {
+            remove_group(i, b, name, *gid);
+        }
     }
 }
 
@@ -341,6 +346,10 @@ mod tests {
         let records = host.with(|s| s.node(&d.paths.records).unwrap());
         assert_eq!((records.gid, records.mode), (gid, 0o750));
         assert_eq!(host.differences(&d, "group"), [""; 0]);
+        let ends = "delete group.comfy-alice: delete_group".to_string();
+        assert!(host.removals(&d, "group").contains(&ends));
+        host.with(|s| s.neighbours = true);
+        assert!(!host.removals(&d, "group").contains(&ends));
         // Who else is in it reads keys in `[run] env`.
         let join = |s: &mut crate::testing::MachineState| {
             let (_, members) = s.groups.get_mut("comfy-alice").unwrap();

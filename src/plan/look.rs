@@ -97,6 +97,8 @@ pub(crate) trait Look: Sync {
     fn comfy_program(&self, path: Option<&Path>) -> Seen<Option<ComfyProgram>>;
     /// Returns the text of a small file in a system folder.
     fn system_text(&self, path: &Path) -> Seen<Option<String>>;
+    /// Returns whether this machine has records of other instances.
+    fn has_neighbours(&self, paths: &InstancePaths) -> Seen<bool>;
     fn read_inventory(&self, paths: &InstancePaths) -> Seen<Inventory>;
 }
 

@@ -38,6 +38,8 @@ pub(crate) struct MachineState {
     pub groups: BTreeMap<String, (u32, BTreeSet<String>)>,
     pub users: BTreeMap<String, UserAccount>,
     pub nodes: BTreeMap<PathBuf, FsEntry>,
+    /// Another instance has records.
+    pub neighbours: bool,
     /// Volumes that ignore owners.
     pub unowned: Vec<PathBuf>,
     /// Folders with a search-only entry for that uid.
@@ -401,6 +403,9 @@ impl Look for MemoryHost {
     }
     fn system_text(&self, path: &Path) -> Seen<Option<String>> {
         Ok(self.with(|s| s.system.get(path).cloned()))
+    }
+    fn has_neighbours(&self, _: &InstancePaths) -> Seen<bool> {
+        Ok(self.with(|s| s.neighbours))
     }
     fn read_inventory(&self, _: &InstancePaths) -> Seen<Inventory> {
         Ok(self.with(|s| s.inventory.clone()))

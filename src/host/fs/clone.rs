@@ -204,8 +204,31 @@ fn first_block(file: &File) -> Option<u64> {
     (done == 0 && map.mapped == 1 && map.extent_flags & NO_PLACE == 0).then_some(map.physical)
 }
 
-/// APFS has no such question; a second clone costs nothing.
-#[cfg(not(target_os = "linux"))]
+/// Where the first byte of a file lies on the device (fcntl(2), F_LOG2PHYS_EXT of sys/fcntl.h).
+#[cfg(target_os = "macos")]
+fn first_block(file: &File) -> Option<u64> {
+    use std::os::fd::AsRawFd;
+    #[repr(C, packed(4))]
+    struct Place {
+        flags: u32,
+        bytes: i64,
+        offset: i64,
+    }
+    const F_LOG2PHYS_EXT: nix::libc::c_int = 65;
+    let mut place = Place {
+        flags: 0,
+        bytes: 1,
+        offset: 0,
+    };
+    // SAFETY: the structure is the one that this command takes, and outlives the call.
+    let done = unsafe { nix::libc::fcntl(file.as_raw_fd(), F_LOG2PHYS_EXT, &raw mut place) };
+    // What is not written yet, or is compressed, has no place.
+    u64::try_from(place.offset)
+        .ok()
+        .filter(|offset| done == 0 && *offset > 0)
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "macos")))]
 fn first_block(_: &File) -> Option<u64> {
     None
 }
@@ -298,6 +321,9 @@ pub(crate) fn share_blocks(a: &Path, b: &Path) -> std::io::Result<BlockSharing> 
         open_regular(a, OFlag::O_RDONLY)?,
         open_regular(b, OFlag::O_RDONLY)?,
     );
+    if first_block(&fa).is_some_and(|x| Some(x) == first_block(&fb)) {
+        return Ok(BlockSharing::Already);
+    }
     let (dir, name) = super::open_parent(b)?;
     let folder = super::open_dir_at(&dir, c".")?;
     let temporary = super::c_string(

@@ -323,6 +323,16 @@ impl Look for HostMachine {
         fs::absent_as_none(std::fs::read_to_string(path)).map_err(|e| fs::unread(path, &e))
     }
 
+    fn has_neighbours(&self, paths: &InstancePaths) -> Seen<bool> {
+        let Some(all) = paths.records.parent() else {
+            return Ok(false);
+        };
+        let entries =
+            fs::absent_as_none(std::fs::read_dir(all)).map_err(|e| fs::unread(all, &e))?;
+        let other = |e: std::fs::DirEntry| e.path() != paths.records && e.path().is_dir();
+        Ok(entries.into_iter().flatten().flatten().any(other))
+    }
+
     fn read_inventory(&self, paths: &InstancePaths) -> Seen<Inventory> {
         let path = paths.inventory_file();
         match fs::absent_as_none(std::fs::read(&path)).map_err(|e| fs::unread(&path, &e))? {
