@@ -77,7 +77,8 @@ pub(crate) fn run(global: &GlobalArgs, args: &DoctorArgs) -> Result<u8> {
     }
     if args.report {
         render::print_stdout(report_text(&project, &desired, &facts, &verdicts).trim_end());
-        return Ok(0);
+        let broken = verdicts.iter().any(|v| v.outcome == ProbeOutcome::Broken);
+        return Ok(if broken { EXIT_FINDINGS } else { 0 });
     }
     let broken = verdicts.iter().any(|v| v.outcome == ProbeOutcome::Broken);
     if args.json {
@@ -192,7 +193,7 @@ fn report_text(
         machine,
         facts,
         verdicts,
-        denials: report_facts::denials(os, &[&desired.paths.base]),
+        denials: report_facts::denials(os, &desired.paths.base),
     };
     page.text(&PrivateWords::new(names, folders))
 }

@@ -81,9 +81,9 @@ impl InstancePaths {
     }
 
     /// Whether an entry of the staging folder is something that is being built: a generation, a
-    /// virtual environment, an interpreter, or the folder of a job.
+    /// virtual environment, an interpreter, the folder of a job, or copies of wheels.
     pub(crate) fn is_staged(name: &std::ffi::OsStr) -> bool {
-        ["gen-", "venv-", "python-", "job-"]
+        ["gen-", "venv-", "python-", "job-", "wheels-"]
             .iter()
             .any(|kind| name.to_string_lossy().starts_with(kind))
     }

@@ -204,7 +204,13 @@ impl VenvSpec {
             self.interpreter.path.display()
         ));
         for p in &self.packages {
-            line(format!("{} {} {}", p.name, p.version, p.sha256.join(" ")));
+            let pth = if p.allow_pth { " pth" } else { "" };
+            line(format!(
+                "{} {} {}{pth}",
+                p.name,
+                p.version,
+                p.sha256.join(" ")
+            ));
         }
         VenvId::of_digest(h)
     }

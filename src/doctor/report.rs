@@ -57,6 +57,7 @@ impl PrivateWords {
     ) -> PrivateWords {
         names.retain(|(n, _)| n.len() > 1);
         folders.extend(["/Users/", "/home/"].map(|f| (f.to_string(), "HOME")));
+        folders.push(("/Volumes/".into(), "VOLUME"));
         folders.retain(|(f, _)| f.len() > 1);
         for list in [&mut names, &mut folders] {
             list.sort_by_key(|(w, _)| std::cmp::Reverse(w.len()));
@@ -71,9 +72,10 @@ impl PrivateWords {
             out.push_str(&rest[..at]);
             out.push_str(instead);
             let after = &rest[at + folder.len()..];
+            // Names have blanks, so that only a quote or the line's end is an end.
             let end = match rest[..at].chars().next_back() {
                 Some(quote @ ('"' | '\'')) => after.find([quote, '\n']),
-                _ => after.find(|c: char| c.is_whitespace() || "\"'),:".contains(c)),
+                _ => after.find('\n'),
             };
             rest = &after[end.unwrap_or(after.len())..];
         }
@@ -216,7 +218,8 @@ mod tests {
             facts: &facts,
             verdicts: &verdicts,
             denials: vec![
-                "python3.12 deny(1) file-read-data /Users/alice/.ssh/id of alice".into(),
+                "python3.12 deny(1) file-read-data /Users/alice/Library/My Client/a b.txt".into(),
+                "python3.12 deny(1) file-read-data /Volumes/Alice Smith/tax.pdf".into(),
                 "python3.12 deny(1) mach-lookup com.apple.windowserver on alices-mac".into(),
                 "python3.12 deny(1) file-read-data \"/Users/carol/a b\" here".into(),
             ],

@@ -104,8 +104,9 @@ fn footprint_of(uid: u32, table: &str) -> Option<u64> {
 /// # Errors
 /// One does not end, or the system does not tell.
 pub(crate) fn end_all_of(uid: u32) -> Result<()> {
-    credentials::kill_all_of_uid(uid)?;
     for _ in 0..100 {
+        // Again each time: one may have started another meanwhile.
+        credentials::kill_all_of_uid(uid)?;
         let all = SystemRunner.run_program(&[tools::PS, "-axo", "uid=,state="]);
         // What ps(1) cannot say counts as alive.
         if all.is_ok_and(|o| o.status == 0 && !runs_any(uid, &o.stdout)) {

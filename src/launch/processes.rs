@@ -167,6 +167,17 @@ fn start_sandbox(
         drop(child.stdin.take());
         let _ = child.kill();
         let _ = child.wait();
+        if spec.require_confinement && cast.bare.is_none() {
+            return Err(Problem::new(format!(
+                "macOS gave {} no session of its own (`launchctl asuser` failed), and in yours it could \
+                 reach your clipboard and applications",
+                spec.user
+            ))
+            .with_hint(
+                "run `comfy doctor --report`; to start it in your session, where only its profile \
+                 keeps it from them: [run] session = \"caller\", then `comfy apply`",
+            ));
+        }
     }
     let (child, report) = spawn_sandbox(spec, network, confinement, cast, false)?;
     let first = spawn::read_first_report(report.into());

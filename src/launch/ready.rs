@@ -25,6 +25,8 @@ pub(crate) fn is_admitted(address: &str) -> bool {
     match local_agent().get(&reachable_url(address, "/")).call() {
         Ok(_) => true,
         Err(ureq::Error::StatusCode(code)) => code != 403,
+        // The gateway refuses before it asks ComfyUI.
+        Err(ureq::Error::Timeout(_)) => true,
         Err(_) => false,
     }
 }

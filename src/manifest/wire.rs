@@ -166,7 +166,7 @@ pub(crate) struct TomlPython {
     #[schemars(extend("default" = []))]
     pub indexes: Option<Vec<TomlIndex>>,
     /// Wheels that no index has: folders of yours, and addresses of single wheels, which may end in
-    /// `#sha256=…`. What is in them comes from nowhere else.
+    /// `#sha256=…`. On the platforms that its files serve, a package in them comes from nowhere else.
     #[schemars(extend("default" = []))]
     #[schemars(extend("examples" = ["~/wheels"]))]
     pub wheels: Option<OneOrMany>,

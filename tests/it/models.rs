@@ -1078,8 +1078,16 @@ fn an_interrupted_lock_reads_nothing_twice() {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        std::thread::sleep(Duration::from_millis(900));
-        let known = fs::metadata(&hashes).map_or(0, |m| m.len());
+        // Once it has kept something more, however slow the disk is.
+        let len = || fs::metadata(&hashes).map_or(0, |m| m.len());
+        let (before, started) = (len(), std::time::Instant::now());
+        while len() <= before
+            && child.try_wait().unwrap().is_none()
+            && started.elapsed() < Duration::from_secs(60)
+        {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let known = len();
         if child.try_wait().unwrap().is_none() {
             nix::sys::signal::kill(
                 nix::unistd::Pid::from_raw(child.id().try_into().unwrap()),

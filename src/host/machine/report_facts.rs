@@ -42,8 +42,20 @@ pub(crate) fn machine_facts(os: OperatingSystem) -> Vec<(String, String)> {
     out
 }
 
-/// Returns the last lines about what a profile denied in the last minutes, without process ids.
-pub(crate) fn denials(os: OperatingSystem, paths: &[&Path]) -> Vec<String> {
+/// Folders whose content is the same on every Mac.
+const PUBLIC_FOLDERS: [&str; 7] = [
+    "/System/",
+    "/usr/",
+    "/bin/",
+    "/dev/",
+    "/private/var/db/",
+    "/private/var/run/",
+    "/Library/Apple/",
+];
+
+/// Returns the last lines about what a profile denied to Python in the last minutes, without process
+/// ids, and of paths those alone that every Mac has, or that are below `own`.
+pub(crate) fn denials(os: OperatingSystem, own: &Path) -> Vec<String> {
     if !os.is_macos() {
         return Vec::new();
     }
@@ -64,12 +76,28 @@ pub(crate) fn denials(os: OperatingSystem, paths: &[&Path]) -> Vec<String> {
     let mut lines: Vec<String> = out
         .stdout
         .lines()
-        .filter_map(|l| l.split_once("Sandbox: ").map(|(_, what)| what.to_string()))
-        .filter(|l| paths.iter().any(|p| l.contains(&*p.to_string_lossy())) || l.contains("python"))
+        .filter_map(|l| l.split_once("Sandbox: ").map(|(_, what)| what))
+        .filter(|l| l.starts_with("python"))
+        .map(|l| without_private_path(l, own))
         .collect();
     lines.dedup();
     let skipped = lines.len().saturating_sub(MAX_DENIALS);
     lines.split_off(skipped)
+}
+
+/// A line up to a path that is somebody's.
+fn without_private_path(line: &str, own: &Path) -> String {
+    let Some(at) = line.find('/') else {
+        return line.into();
+    };
+    let path = &line[at..];
+    let is_public =
+        PUBLIC_FOLDERS.iter().any(|f| path.starts_with(f)) || Path::new(path).starts_with(own);
+    if is_public {
+        line.into()
+    } else {
+        format!("{}…", &line[..at])
+    }
 }
 
 fn said(argv: &[&str]) -> String {
@@ -105,5 +133,39 @@ fn own_uid_by_connection() -> String {
         Ok(Some(_)) => "another uid".into(),
         Ok(None) => "no socket".into(),
         Err(e) => e.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_of_somebody_s_is_cut_off() {
+        let told = |line| without_private_path(line, Path::new("/opt/comfy/x"));
+        for (line, expected) in [
+            (
+                "python3.12(7) deny(1) mach-lookup com.apple.x",
+                "python3.12(7) deny(1) mach-lookup com.apple.x",
+            ),
+            (
+                "python deny(1) file-read-data /System/Library/A B",
+                "python deny(1) file-read-data /System/Library/A B",
+            ),
+            (
+                "python deny(1) file-read-data /opt/comfy/x/state/y",
+                "python deny(1) file-read-data /opt/comfy/x/state/y",
+            ),
+            (
+                "python deny(1) file-read-data /Volumes/A B/tax.pdf",
+                "python deny(1) file-read-data …",
+            ),
+            (
+                "python deny(1) file-read-data /opt/comfy/xyz",
+                "python deny(1) file-read-data …",
+            ),
+        ] {
+            assert_eq!(told(line), expected);
+        }
     }
 }

@@ -123,9 +123,13 @@ pub(super) fn name_addresses(
             _ => None,
         })?;
         let (name, version) = wheel_package(file)?;
+        let before = line.split_once('@').map_or("", |(before, _)| before);
+        let extras = before
+            .split_once('[')
+            .map_or(String::new(), |(_, e)| format!("[{}", e.trim()));
         Some(match marker.trim() {
-            "" => format!("{name}=={version}"),
-            marker => format!("{name}=={version} ; {marker}"),
+            "" => format!("{name}{extras}=={version}"),
+            marker => format!("{name}{extras}=={version} ; {marker}"),
         })
     };
     for line in asks.values_mut().flat_map(|a| &mut a.lines) {

@@ -225,7 +225,11 @@ fn commands_of_root() -> String {
             let argv: Vec<String> = serde_json::from_str(l).unwrap();
             let words = argv.join(" ");
             match words.rsplit_once('-') {
-                Some((start, end)) if end.len() == 16 => format!("{start}-RANDOM"),
+                Some((start, end))
+                    if end.len() == 16 && end.bytes().all(|b| b.is_ascii_hexdigit()) =>
+                {
+                    format!("{start}-RANDOM")
+                }
                 _ => words,
             }
         })

@@ -195,11 +195,20 @@ fn shared_packages<'a>(
             .get(file_owners::split_key(key).0)
             .is_some_and(|p| file_owners::is_package(key, p))
     };
+    // What may be refused now is read again from its wheel.
+    let starts = |key: &str, items: &BTreeMap<String, ListedFile>| {
+        let name = packages
+            .get(file_owners::split_key(key).0)
+            .map_or("", |p| p.name.as_str());
+        items
+            .keys()
+            .any(|path| path_files::startup_file(path, name).is_some())
+    };
     let mut known: BTreeMap<&String, &BTreeMap<String, ListedFile>> = BTreeMap::new();
     for (key, items) in earlier
         .iter()
         .flat_map(|e| &e.list.0)
-        .filter(|(key, _)| wanted(key))
+        .filter(|(key, items)| wanted(key) && !starts(key, items))
     {
         known.entry(key).or_insert(items);
     }

@@ -1,6 +1,6 @@
-//! `.pth` files: every start of Python runs the lines of them that begin with `import` (the `site`
-//! module), before and without anything that imports the package. So none of them is installed
-//! unless it is known, or comfy.toml allows it.
+//! What every start of Python runs, before and without anything that imports the package (the `site`
+//! module): `sitecustomize`, `usercustomize`, and the lines of `.pth` files that begin with
+//! `import`. None of it is installed unless it is known, or comfy.toml allows it.
 
 use sha2::{Digest, Sha256};
 
@@ -30,19 +30,47 @@ const OF_NAMESPACE: &str = "00ab3e642f1e16811e6f980d653b570c72606567316c01117216
 /// Characters of a line that are shown.
 const SHOWN: usize = 120;
 
-/// Whether `path` is such a file, in a virtual environment with this folder of packages.
-pub(super) fn is_path_file(path: &str, site: &str) -> bool {
-    let name = path.strip_prefix(site).and_then(|p| p.strip_prefix('/'));
-    name.is_some_and(|n| n.ends_with(".pth") && !n.contains('/'))
+/// What a path in a virtual environment may be to `site`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum StartupFile {
+    /// A `.pth` file, whose lines tell.
+    Paths,
+    /// A module that is imported whatever it contains.
+    Module,
 }
 
-/// Refuses a `.pth` file with code that is neither known nor allowed.
+/// What `path` is to `site`, in any folder of packages (`lib64` too, where a system has it) and in any
+/// letters, which a Mac's disk takes for the same; `None`: nothing.
+pub(super) fn startup_file(path: &str, package: &str) -> Option<StartupFile> {
+    let path = path.to_lowercase();
+    let parts: Vec<&str> = path.split('/').collect();
+    let [lib, _, "site-packages", name, rest @ ..] = parts.as_slice() else {
+        return None;
+    };
+    if !lib.starts_with("lib") {
+        return None;
+    }
+    let module = name.split('.').next().unwrap_or(name);
+    if rest.is_empty() && name.ends_with(".pth") {
+        Some(StartupFile::Paths)
+    } else if matches!(module, "sitecustomize" | "usercustomize")
+        || (*name == "_distutils_hack" && package != "setuptools")
+    {
+        // The last one is what a line of setuptools imports.
+        Some(StartupFile::Module)
+    } else {
+        None
+    }
+}
+
+/// Refuses what `site` would run and is neither known nor allowed.
 ///
 /// # Errors
-/// The first such line, and what allows it.
+/// The file, of a `.pth` file the first such line, and what allows it.
 pub(super) fn refuse_code(
     package: &PackageInstall,
     path: &str,
+    kind: StartupFile,
     content: &[u8],
 ) -> Result<(), Problem> {
     if package.allow_pth {
@@ -61,20 +89,27 @@ pub(super) fn refuse_code(
             package.name
         )))
     };
+    if kind == StartupFile::Module {
+        return refuse("is code that every start of Python would run".into());
+    }
     let Ok(text) = std::str::from_utf8(content) else {
         return refuse("is not UTF-8, so that what Python would run of it is unknown".into());
     };
-    // As `str.splitlines` does.
-    let ends = |c: char| {
+    // Where lines end depends on the version: since 3.12.2 as `str.splitlines` has it, before only at
+    // `\n` and `\r`. So no known line has any of the others in it.
+    let ends = ['\n', '\r'];
+    let others = |c: char| {
         matches!(
             c,
-            '\n' | '\r' | '\u{b}' | '\u{c}' | '\u{1c}'
-                ..='\u{1e}' | '\u{85}' | '\u{2028}' | '\u{2029}'
+            '\u{b}' | '\u{c}' | '\u{1c}'..='\u{1e}' | '\u{85}' | '\u{2028}' | '\u{2029}'
         )
     };
-    let code = |line: &&str| line.starts_with("import ") || line.starts_with("import\t");
-    let mut lines = text.trim_start_matches('\u{feff}').split(ends).filter(code);
-    match lines.find(|line| !is_known(&package.name, line.trim_end())) {
+    let code = |line: &str| line.starts_with("import ") || line.starts_with("import\t");
+    let mut lines = text
+        .trim_start_matches('\u{feff}')
+        .split(ends)
+        .filter(|line| line.split(others).any(code));
+    match lines.find(|line| !is_known(&package.name, line.trim_end_matches([' ', '\t']))) {
         None => Ok(()),
         Some(line) => {
             let shown: String = line.chars().take(SHOWN).collect();
@@ -147,7 +182,7 @@ mod tests {
         let shim = "import os; var = 'SETUPTOOLS_USE_DISTUTILS'; enabled = os.environ.get(var, \
                     'local') == 'local'; enabled and __import__('_distutils_hack').add_shim(); \n";
         let set = ";m and setattr(sys.modules['google'], 'cloud', m)";
-        let rows: [(&str, &str, String); 11] = [
+        let rows: [(&str, &str, String); 12] = [
             ("setuptools", "setuptools", shim.into()),
             ("the same of another", "other", shim.into()),
             (
@@ -171,6 +206,11 @@ mod tests {
                 namespace("'google',", "google", "").replace("importlib.util'", "evil'"),
             ),
             ("paths", "a", "# import os\n../other\n important\n".into()),
+            (
+                "after a known line and a page",
+                "protobuf",
+                namespace("'google',", "google", "\u{c};evil()"),
+            ),
             ("after a page", "a", "x\u{c}import evil\n".into()),
             ("with a mark", "a", "\u{feff}import evil\n".into()),
             ("by a tab", "a", "import\tevil\n".into()),
@@ -185,7 +225,7 @@ mod tests {
                     allow_pth: *name == "allowed",
                     ..PackageInstall::default()
                 };
-                match refuse_code(&package, "site/x.pth", text.as_bytes()) {
+                match refuse_code(&package, "site/x.pth", StartupFile::Paths, text.as_bytes()) {
                     Ok(()) => format!("{what}: fine"),
                     Err(p) => format!("{what}: {p}"),
                 }
@@ -204,6 +244,23 @@ mod tests {
         by a tab: a==1: its x.pth has code that every start of Python would run: `import\u{9}evil` (hint: if you trust that package: [python] allow_pth = ["a"], and `comfy lock`; nothing was installed)
         allowed: fine
         "#);
-        assert!(is_path_file("lib/x/a.pth", "lib/x") && !is_path_file("lib/x/a/b.pth", "lib/x"));
+        let kinds = |package: &str| {
+            [
+                "lib/python3.12/site-packages/a.pth",
+                "LIB64/python3.12/Site-Packages/a.PTH",
+                "lib/python3.12/site-packages/a/b.pth",
+                "lib/python3.12/site-packages/sitecustomize.cpython-312-darwin.so",
+                "lib/python3.12/site-packages/sitecustomize/__init__.py",
+                "lib/python3.12/site-packages/my_sitecustomize.py",
+                "lib/python3.12/site-packages/_distutils_hack/__init__.py",
+                "share/python3.12/site-packages/a.pth",
+            ]
+            .map(|path| startup_file(path, package))
+        };
+        let (paths, module) = (Some(StartupFile::Paths), Some(StartupFile::Module));
+        let mut expected = [paths, paths, None, module, module, None, module, None];
+        assert_eq!(kinds("a"), expected);
+        expected[6] = None;
+        assert_eq!(kinds("setuptools"), expected);
     }
 }

@@ -202,11 +202,12 @@ impl<'a> WheelFile<'a> {
             out.insert(to, source);
         }
         for (path, source) in &out {
-            if let FileSource::Entry(at, size, _) = source
-                && path_files::is_path_file(path, place.site)
+            let kind = path_files::startup_file(path, &self.package.name);
+            if let Some(kind) = kind
+                && let FileSource::Entry(at, size, _) | FileSource::Script(at, size) = source
             {
                 let text = self.read_bytes(*at, *size)?;
-                path_files::refuse_code(self.package, path, &text)?;
+                path_files::refuse_code(self.package, path, kind, &text)?;
             }
         }
         if let Some((at, size)) = entry_points {

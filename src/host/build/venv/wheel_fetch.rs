@@ -227,7 +227,16 @@ impl WheelStore<'_> {
             return Err(Problem::new("comfy is offline").with_hint("run it without --offline"));
         }
         let part = self.folder.join(format!("{}.part", std::process::id()));
-        let download = || self.download_part(address, address, None, &part, &|_| {});
+        // Nothing tells whether an earlier part is of the same file.
+        let download = || {
+            edit::remove_path(&part).map_err(|e| {
+                FetchFailure::Final(Problem::new(format!(
+                    "could not remove {}: {e}",
+                    part.display()
+                )))
+            })?;
+            self.download_part(address, address, None, &part, &|_| {})
+        };
         let (_, hash) = with_retries(download)?;
         edit::move_over(&part, &kept(&hash)).context("keep a wheel")?;
         Ok((kept(&hash), hash))
