@@ -244,7 +244,7 @@ mod tests {
           session.pasteboard    reached
 
         confined, in a session of its own:
-          metal.matmul          exit code 1: HOME: no device
+          metal.matmul          exit code 1: HOME
 
         confined, in the session of whoever starts it:
           metal.matmul          64.0
@@ -254,7 +254,8 @@ mod tests {
         could not be tried      none
 
         denied, as the log says:
-                                python3.12 deny(1) file-read-data HOME of OWNER
+                                python3.12 deny(1) file-read-data HOME
+                                python3.12 deny(1) file-read-data VOLUME
                                 python3.12 deny(1) mach-lookup com.apple.windowserver on HOST
                                 python3.12 deny(1) file-read-data "HOME" here
         ```

@@ -239,7 +239,8 @@ mod tests {
         with more: core==1: its x.pth has code that every start of Python would run: `import sys, types, os;has_mfs = sys.version_info > (3, 5);p = os.path.join(sys._getframe(1).f_locals['sitedir'], *('goog…` (hint: if you trust that package: [python] allow_pth = ["core"], and `comfy lock`; nothing was installed)
         with another module: core==1: its x.pth has code that every start of Python would run: `import sys, types, os;has_mfs = sys.version_info > (3, 5);p = os.path.join(sys._getframe(1).f_locals['sitedir'], *('goog…` (hint: if you trust that package: [python] allow_pth = ["core"], and `comfy lock`; nothing was installed)
         paths: fine
-        after a page: a==1: its x.pth has code that every start of Python would run: `import evil` (hint: if you trust that package: [python] allow_pth = ["a"], and `comfy lock`; nothing was installed)
+        after a known line and a page: protobuf==1: its x.pth has code that every start of Python would run: `import sys, types, os;has_mfs = sys.version_info > (3, 5);p = os.path.join(sys._getframe(1).f_locals['sitedir'], *('goog…` (hint: if you trust that package: [python] allow_pth = ["protobuf"], and `comfy lock`; nothing was installed)
+        after a page: a==1: its x.pth has code that every start of Python would run: `x\u{c}import evil` (hint: if you trust that package: [python] allow_pth = ["a"], and `comfy lock`; nothing was installed)
         with a mark: a==1: its x.pth has code that every start of Python would run: `import evil` (hint: if you trust that package: [python] allow_pth = ["a"], and `comfy lock`; nothing was installed)
         by a tab: a==1: its x.pth has code that every start of Python would run: `import\u{9}evil` (hint: if you trust that package: [python] allow_pth = ["a"], and `comfy lock`; nothing was installed)
         allowed: fine
