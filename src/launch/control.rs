@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::Sender;
 
 use super::{KILL, STOP};
@@ -13,6 +13,9 @@ use crate::problem::{Context, Problem, Result};
 
 /// The socket of a launch, removed when dropped.
 pub(crate) struct ControlSocket(PathBuf);
+
+/// Bytes of the longest path of a socket, on the system that allows least.
+const LONGEST_PATH: usize = 103;
 
 impl ControlSocket {
     /// Passes the owner's commands on to `tell`. A connection stays open until this process exits,
@@ -27,6 +30,7 @@ impl ControlSocket {
         tell: Sender<String>,
     ) -> Result<ControlSocket> {
         let path = paths.control_socket();
+        refuse_long_path(&path)?;
         let doing = || format!("listen at {}", path.display());
         edit::remove_path(&path).with_context(doing)?;
         let listener = UnixListener::bind(&path).with_context(doing)?;
@@ -58,6 +62,19 @@ impl ControlSocket {
         });
         Ok(ControlSocket(path))
     }
+}
+
+/// Refuses a path that no socket can have on macOS: 103 bytes and a NUL (sys/un.h; Linux has 108).
+fn refuse_long_path(path: &Path) -> Result<()> {
+    let length = path.as_os_str().len();
+    if length <= LONGEST_PATH {
+        return Ok(());
+    }
+    Err(Problem::new(format!(
+        "{} has {length} bytes, and the path of a socket may have {LONGEST_PATH}",
+        path.display()
+    ))
+    .with_hint("choose a shorter [host] prefix, then `comfy apply`"))
 }
 
 impl Drop for ControlSocket {
@@ -116,5 +133,19 @@ pub(crate) fn send_stop(paths: &InstancePaths) -> Result<()> {
             }
             _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_that_is_too_long_for_a_socket_is_refused_with_the_remedy() {
+        let path = |n: usize| PathBuf::from(format!("/{}", "p".repeat(n - 1)));
+        assert!(refuse_long_path(&path(LONGEST_PATH)).is_ok());
+        let refused = refuse_long_path(&path(LONGEST_PATH + 1)).unwrap_err();
+        assert!(refused.to_string().contains("[host] prefix"), "{refused}");
     }
 }

@@ -197,12 +197,10 @@ fn shared_packages<'a>(
     };
     // What may be refused now is read again from its wheel.
     let starts = |key: &str, items: &BTreeMap<String, ListedFile>| {
-        let name = packages
-            .get(file_owners::split_key(key).0)
-            .map_or("", |p| p.name.as_str());
-        items
-            .keys()
-            .any(|path| path_files::startup_file(path, name).is_some())
+        let package = packages.get(file_owners::split_key(key).0);
+        let name = package.map_or("", |p| p.name.as_str());
+        let is_startup = |path: &String| path_files::startup_file(path, name).is_some();
+        items.keys().any(is_startup)
     };
     let mut known: BTreeMap<&String, &BTreeMap<String, ListedFile>> = BTreeMap::new();
     for (key, items) in earlier

@@ -227,16 +227,7 @@ impl WheelStore<'_> {
             return Err(Problem::new("comfy is offline").with_hint("run it without --offline"));
         }
         let part = self.folder.join(format!("{}.part", std::process::id()));
-        // Nothing tells whether an earlier part is of the same file.
-        let download = || {
-            edit::remove_path(&part).map_err(|e| {
-                FetchFailure::Final(Problem::new(format!(
-                    "could not remove {}: {e}",
-                    part.display()
-                )))
-            })?;
-            self.download_part(address, address, None, &part, &|_| {})
-        };
+        let download = || self.download_part(address, address, None, &part, &|_| {});
         let (_, hash) = with_retries(download)?;
         edit::move_over(&part, &kept(&hash)).context("keep a wheel")?;
         Ok((kept(&hash), hash))
@@ -301,7 +292,8 @@ impl WheelStore<'_> {
                 .read(true)
                 .write(true)
                 .create(true)
-                .truncate(false)
+                // Without a hash nothing tells whether an earlier part is of the same file.
+                .truncate(sha256.is_none())
                 .mode(0o644)
                 .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK)
                 .open(part)
