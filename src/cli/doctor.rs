@@ -73,14 +73,14 @@ pub(crate) fn run(global: &GlobalArgs, args: &DoctorArgs) -> Result<u8> {
     let mut facts = Vec::new();
     if args.report || gpu_is_broken {
         facts = find_facts(&project, &desired, &question, args.report)?;
-        explain_session(&mut verdicts, &facts, desired_session(&project));
-    }
-    if args.report {
-        render::print_stdout(report_text(&project, &desired, &facts, &verdicts).trim_end());
-        let broken = verdicts.iter().any(|v| v.outcome == ProbeOutcome::Broken);
-        return Ok(if broken { EXIT_FINDINGS } else { 0 });
+        explain_session(&mut verdicts, &facts, project.manifest.run.session);
     }
     let broken = verdicts.iter().any(|v| v.outcome == ProbeOutcome::Broken);
+    let exit_code = if broken { EXIT_FINDINGS } else { 0 };
+    if args.report {
+        render::print_stdout(report_text(&project, &desired, &facts, &verdicts).trim_end());
+        return Ok(exit_code);
+    }
     if args.json {
         render::print_stdout(&render::plan_json::json_text(
             &serde_json::json!({ "format_version": 1, "held": !broken, "probes": verdicts }),
@@ -102,7 +102,7 @@ pub(crate) fn run(global: &GlobalArgs, args: &DoctorArgs) -> Result<u8> {
             render::print_stdout(&format!("{}  {}", paint("BROKEN", PaintStyle::Red), v.what));
         }
     }
-    Ok(if broken { EXIT_FINDINGS } else { 0 })
+    Ok(exit_code)
 }
 
 /// Has facts found out: of each session that this system has, and unconfined too for a report.
@@ -134,10 +134,6 @@ fn find_facts(
         }
     }
     Ok(out)
-}
-
-fn desired_session(project: &ComfyProject) -> LaunchSession {
-    project.manifest.run.session
 }
 
 /// Says which session computes, if another one than comfy.toml's does.

@@ -158,7 +158,11 @@ impl Desired {
                 manage: s.manage,
             })
             .collect();
-        let view = m.comfyui.view.as_deref().map(|v| below_home(cx, v));
+        let view = m
+            .comfyui
+            .view
+            .as_deref()
+            .map(|v| below_home(&cx.owner.home, v));
         if let Some(v) = &view {
             checks.view(v);
         }
@@ -286,9 +290,9 @@ impl Desired {
 }
 
 /// Replaces `~` in a path of comfy.toml with the owner's home.
-fn below_home(cx: &MachineContext, path: &str) -> PathBuf {
+pub(crate) fn below_home(home: &Path, path: &str) -> PathBuf {
     match path.strip_prefix("~/") {
-        Some(rest) => cx.owner.home.join(rest),
+        Some(rest) => home.join(rest),
         None => PathBuf::from(path),
     }
 }
@@ -297,7 +301,7 @@ fn below_home(cx: &MachineContext, path: &str) -> PathBuf {
 fn instance_paths(m: &Manifest, cx: &MachineContext) -> InstancePaths {
     let none = m.host.isolation == IsolationMode::None;
     let prefix = match &m.host.prefix {
-        Some(p) => below_home(cx, &p.to_string_lossy()),
+        Some(p) => below_home(&cx.owner.home, &p.to_string_lossy()),
         None => InstancePaths::default_prefix(none, cx.owner.uid, &cx.data_home),
     };
     let base = prefix.join(&m.host.sandbox_user);

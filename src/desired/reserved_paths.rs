@@ -169,7 +169,10 @@ impl<'a> PathChecks<'a> {
 
     /// Checks a share's path, and reserves it.
     pub(super) fn share(&mut self, name: &str, s: &ShareSettings) -> PathBuf {
-        let (path, shown) = (below_home(self.cx, &s.path), escape_text(&s.path));
+        let (path, shown) = (
+            below_home(&self.cx.owner.home, &s.path),
+            escape_text(&s.path),
+        );
         let (home, os) = (&self.cx.owner.home, self.cx.platform.os);
         let key = ["shares", name, "path"];
         let is_home =

@@ -77,10 +77,7 @@ fn own_wheels(p: &LockedPackage, python: &LockedPython, home: &Path) -> OwnWheel
     };
     for source in &python.wheels {
         match source {
-            WheelSource::Folder(path) => out.folders.push(match path.strip_prefix("~/") {
-                Some(rest) => home.join(rest),
-                None => PathBuf::from(path),
-            }),
+            WheelSource::Folder(path) => out.folders.push(super::below_home(home, path)),
             WheelSource::Address { url, file, .. } => {
                 if p.wheels.iter().any(|w| w.file == *file) {
                     out.addresses.insert(file.clone(), url.clone());

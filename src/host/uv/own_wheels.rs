@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use crate::desired::below_home;
 use crate::host::build::venv::wheel_fetch::{self, WheelStore};
 use crate::host::git::NetEnv;
 use crate::lock::python::GatheredWheel;
@@ -82,11 +83,10 @@ impl WheelGathering<'_> {
 }
 
 fn in_folder(written: &str) -> Result<Vec<GatheredWheel>> {
-    let folder = match written.strip_prefix("~/") {
-        None => PathBuf::from(written),
-        Some(rest) => crate::host::env::home_dir()
-            .ok_or_else(|| Problem::new("your home folder is unknown").with_hint("set HOME"))?
-            .join(rest),
+    let folder = match crate::host::env::home_dir() {
+        Some(home) => below_home(&home, written),
+        None if written.starts_with('/') => PathBuf::from(written),
+        None => return Err(Problem::new("your home folder is unknown").with_hint("set HOME")),
     };
     let doing = || format!("read {}, which [python] wheels names", folder.display());
     let mut out = Vec::new();

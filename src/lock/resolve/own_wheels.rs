@@ -27,9 +27,6 @@ pub(super) fn gather(
 ) -> Result<(Manifest, Vec<GatheredWheel>)> {
     let mut manifest = manifest.clone();
     let python = &manifest.python;
-    if python.wheels.is_empty() {
-        return Ok((manifest, Vec::new()));
-    }
     let pinned: BTreeMap<String, String> = before
         .iter()
         .flat_map(|l| &l.packages)

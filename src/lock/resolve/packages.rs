@@ -74,12 +74,16 @@ pub(super) fn resolve_packages(
         ));
     }
     let job = report.start_job("python");
-    let (manifest, wheels) = own_wheels::gather(manifest, before, moving, uv, job.as_ref())?;
-    let (manifest, asks, m) = (
-        &manifest,
-        &own_wheels::name_addresses(asks, &m.wheels),
-        &manifest.python,
-    );
+    let own;
+    let (manifest, asks, wheels) = if m.wheels.is_empty() {
+        (manifest, asks, &[][..])
+    } else {
+        let named = own_wheels::name_addresses(asks, &m.wheels);
+        let (manifest, wheels) = own_wheels::gather(manifest, before, moving, uv, job.as_ref())?;
+        own = (manifest, named, wheels);
+        (&own.0, &own.1, &own.2[..])
+    };
+    let m = &manifest.python;
     // Without an age nothing is compared, so that an index that tells no times serves too.
     let newest = (!m.minimum_age.is_zero()).then(|| {
         let t = chrono::Utc::now() - m.minimum_age;
@@ -94,7 +98,7 @@ pub(super) fn resolve_packages(
         moving,
         uv,
         job: job.as_ref(),
-        wheels: &wheels,
+        wheels,
     };
     let mut draft = ManifestDraft::new(manifest, asks);
     let unlockable = draft.ignore_unlockable_lines();

@@ -110,12 +110,7 @@ impl WheelStore<'_> {
         let at = self.folder.join(format!("{}.whl", w.sha256));
         match read_only(&at) {
             Ok(mut file) => {
-                let mut hasher = Sha256::new();
-                hash_rest(&mut file, &mut hasher)
-                    .with_context(|| format!("read {}", at.display()))?;
-                if hex_digest(hasher) == w.sha256 {
-                    file.rewind()
-                        .with_context(|| format!("read {}", at.display()))?;
+                if has_hash(&mut file, w.sha256, &at)? {
                     return Ok(file);
                 }
                 // Somebody changed what was kept.
@@ -160,11 +155,7 @@ impl WheelStore<'_> {
         else {
             return Ok(None);
         };
-        let doing = || format!("read {}", at.display());
-        let mut hasher = Sha256::new();
-        hash_rest(&mut file, &mut hasher).with_context(doing)?;
-        file.rewind().with_context(doing)?;
-        Ok((hex_digest(hasher) == w.sha256).then_some(file))
+        Ok(has_hash(&mut file, w.sha256, &at)?.then_some(file))
     }
 
     fn default_index(&self) -> &str {
@@ -423,6 +414,15 @@ fn read_only(path: &Path) -> std::io::Result<File> {
         .read(true)
         .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK)
         .open(path)
+}
+
+/// Whether a file, open at its beginning, has this sha256; it is at its beginning again.
+fn has_hash(file: &mut File, sha256: &str, at: &Path) -> Result<bool> {
+    let doing = || format!("read {}", at.display());
+    let mut hasher = Sha256::new();
+    hash_rest(file, &mut hasher).with_context(doing)?;
+    file.rewind().with_context(doing)?;
+    Ok(hex_digest(hasher) == sha256)
 }
 
 /// From where the file is to its end; how many bytes these are.
