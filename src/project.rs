@@ -230,6 +230,41 @@ impl ComfyProject {
     }
 }
 
+/// Changes comfy.toml by `edit`, through a link of the owner's; returns whether it differs now. It is
+/// written only if it follows the rules for any comfy.toml, or breaks fewer of them than before.
+///
+/// # Errors
+/// What `edit` or the rules say, and then nothing is written.
+pub(crate) fn edit_manifest(
+    args: &impl AsRef<ProjectArgs>,
+    edit: impl FnOnce(&str) -> Result<String>,
+) -> Result<bool> {
+    let args = args.as_ref();
+    let path = manifest_folder(args)?.join(MANIFEST);
+    let host = args.host.clone().unwrap_or_else(machine::short_hostname);
+    let me = nix::unistd::geteuid().as_raw();
+    let old = ByteString::from(fs::read_regular(&path)?);
+    let new = ByteString::from(edit(&old)?);
+    if new == old {
+        return Ok(false);
+    }
+    let mistakes = |text: &ByteString| match Manifest::parse(&path, text, &host) {
+        Ok(_) => (0, None),
+        Err(p) => (1 + p.also.len(), Some(p)),
+    };
+    if let (now, Some(problem)) = mistakes(&new)
+        && now >= mistakes(&old).0
+    {
+        return Err(problem
+            .with_prefix("with this change: ")
+            .with_hint("comfy.toml is as it was"));
+    }
+    let real = fs::real_path(&path, me).map_err(Problem::from)?;
+    fs::edit::write_file(&real, new.as_bytes(), 0o644, None)
+        .with_context(|| format!("write {}", path.display()))?;
+    Ok(true)
+}
+
 /// Returns the user's data folder for comfy, the prefix under isolation "none".
 pub(crate) fn data_home(home: &Path) -> PathBuf {
     let data = if crate::host::machine::operating_system().is_macos() {

@@ -77,6 +77,17 @@ pub(super) fn models() -> ArgValueCandidates {
     })
 }
 
+/// The names of one kind of section.
+pub(super) fn sections(table: &'static str) -> ArgValueCandidates {
+    ArgValueCandidates::new(move || {
+        current_project().map_or_else(Vec::new, |p| match table {
+            "nodes" => candidates(p.manifest.nodes.keys().cloned()),
+            "shares" => candidates(p.manifest.shares.keys().cloned()),
+            _ => candidates(model_paths(&p.manifest)),
+        })
+    })
+}
+
 fn model_paths(m: &Manifest) -> impl Iterator<Item = String> {
     m.models.iter().map(|(path, _)| path.to_string())
 }

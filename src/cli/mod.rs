@@ -21,8 +21,10 @@ mod model;
 mod open;
 mod outdated;
 mod plan;
+mod remove;
 mod restart;
 mod run;
+mod set;
 mod shell;
 mod start;
 mod status;
@@ -102,6 +104,8 @@ impl AsRef<ProjectArgs> for GlobalArgs {
 enum Command {
     Init(init::InitArgs),
     Add(add::AddArgs),
+    Remove(remove::RemoveArgs),
+    Set(set::SetArgs),
     Lock(lock::LockArgs),
     Update(update::UpdateArgs),
     Outdated(outdated::OutdatedArgs),
@@ -215,6 +219,8 @@ fn run(cli: &CommandLine) -> Result<u8> {
     match &cli.command {
         Command::Init(a) => init::run(g, a),
         Command::Add(a) => add::run(g, a),
+        Command::Remove(a) => remove::run(g, a),
+        Command::Set(a) => set::run(g, a),
         Command::Lock(a) => lock::run(g, a),
         Command::Update(a) => update::run(g, a),
         Command::Outdated(a) => outdated::run(g, a),

@@ -1,9 +1,7 @@
 //! What `lock` refuses, and what becomes of it when the hints are followed word by word: each case
 //! ends locked, or with a refusal that no line of comfy.toml settles.
 
-use std::fs;
-
-use toml_edit::{DocumentMut, Item, Table};
+use toml_edit::{DocumentMut, Item};
 
 use crate::index::{Release, release};
 use crate::python::World;
@@ -40,26 +38,18 @@ fn settings(said: &str) -> Vec<(String, String, Item)> {
     out
 }
 
-/// Writes what the hints show into comfy.toml, as a person would.
+/// Follows the hints by `comfy set`, as a person would.
 fn follow(w: &World, said: &str) -> Vec<String> {
-    let mut toml: DocumentMut = fs::read_to_string(w.toml()).unwrap().parse().unwrap();
     let mut told = Vec::new();
     for (section, key, value) in settings(said) {
-        told.push(format!(
-            "  [{section}] {key} = {}",
-            value.to_string().trim()
-        ));
-        let mut at: &mut Item = toml.as_item_mut();
-        for part in section.split('.') {
-            at = at
-                .as_table_mut()
-                .unwrap()
-                .entry(part)
-                .or_insert(Item::Table(Table::new()));
-        }
-        at[&key] = value;
+        let value = value.to_string();
+        told.push(format!("  [{section}] {key} = {}", value.trim()));
+        let key = format!("{section}.{key}");
+        let set = w.with("set", |c| {
+            c.args([&key, value.trim()]);
+        });
+        assert!(!set.contains("\nexit "), "{set}");
     }
-    fs::write(w.toml(), toml.to_string()).unwrap();
     told
 }
 

@@ -14,6 +14,7 @@ mod architecture;
 mod bad_input;
 mod buckets;
 mod compiled;
+mod edit;
 mod exclude;
 mod front;
 mod gateway;

@@ -1,37 +1,36 @@
+//! `comfy add model`.
+
 use std::path::Path;
 
-use super::GlobalArgs;
-use crate::host::fs::{self, edit};
+use crate::cli::GlobalArgs;
 use crate::host::models::resolver;
-use crate::manifest::edit::{NewModel, add_models};
-use crate::manifest::{MODELS, Manifest, hub_pages, names};
+use crate::manifest::edit::{SectionLines, add_sections};
+use crate::manifest::{MODELS, hub_pages, names};
 use crate::plan::model_summary::is_model;
 use crate::problem::{Context, Problem, Result};
-use crate::project::{ComfyProject, MANIFEST};
+use crate::project::{self, ComfyProject};
 use crate::render;
 use crate::text::{count_of, escape_text, format_bytes};
 
-/// Add entries to comfy.toml, keeping its comments
-#[derive(clap::Args)]
-#[command(
-    after_help = "Examples:\n  comfy add model checkpoints/sd15.safetensors --source \
-        hf://org/repo/sd15.safetensors\n  comfy add model loras/mine.safetensors       adopts an \
-        existing file\n  comfy add model --all                        adopts every model in the \
-        model shares"
-)]
-pub(crate) struct AddArgs {
-    #[command(subcommand)]
-    what: AddTarget,
+/// A model to declare.
+struct NewModel {
+    path: String,
+    /// `None` is the default share.
+    share: Option<String>,
+    source: Option<String>,
 }
 
-#[derive(clap::Subcommand)]
-enum AddTarget {
-    /// Add one model, or every model found in the shares
-    Model(ModelArgs),
+impl NewModel {
+    fn lines(&self) -> SectionLines {
+        let keys = [("share", &self.share), ("source", &self.source)];
+        keys.into_iter()
+            .filter_map(|(key, v)| Some((key, v.as_deref()?.into())))
+            .collect()
+    }
 }
 
 #[derive(clap::Args)]
-struct ModelArgs {
+pub(super) struct ModelArgs {
     /// The model's path in the share, or on the disk
     #[arg(value_name = "PATH", required_unless_present = "all")]
     path: Option<String>,
@@ -47,8 +46,7 @@ struct ModelArgs {
     all: bool,
 }
 
-pub(crate) fn run(global: &GlobalArgs, args: &AddArgs) -> Result<u8> {
-    let AddTarget::Model(args) = &args.what;
+pub(super) fn run(global: &GlobalArgs, args: &ModelArgs) -> Result<u8> {
     let project = ComfyProject::open(global)?;
     let (models, size) = if args.all {
         models_on_disk(&project, args.share.as_deref())?
@@ -59,13 +57,13 @@ pub(crate) fn run(global: &GlobalArgs, args: &AddArgs) -> Result<u8> {
         render::print_note("Every model in the shares is declared already.");
         return Ok(0);
     }
-    let text = add_models(&project.manifest.source.text, &models)?.into();
-    let path = project.dir.join(MANIFEST);
-    // Checks the whole new file by the rules for any comfy.toml.
-    Manifest::parse(&path, &text, &project.hostname)?;
-    let real = fs::real_path(&path, nix::unistd::geteuid().as_raw()).map_err(Problem::from)?;
-    edit::write_file(&real, text.as_bytes(), 0o644, None)
-        .with_context(|| format!("write {}", path.display()))?;
+    project::edit_manifest(global, |text| {
+        add_sections(
+            text,
+            "models",
+            models.iter().map(|m| (m.path.as_str(), m.lines())),
+        )
+    })?;
     let what = match &models[..] {
         [m] => escape_text(&m.path),
         all => format!("{} ({})", count_of(all.len(), "model"), format_bytes(size)),

@@ -1,0 +1,112 @@
+//! comfy.toml is edited by commands; what they leave is what its owner would have written.
+
+use std::fs;
+
+use crate::python::World;
+
+#[test]
+fn nodes_models_and_shares_come_and_go_and_what_is_wrong_changes_nothing() {
+    let Some(w) = World::new("", &[]) else { return };
+    let dotfiles = w.root.join("dotfiles");
+    fs::create_dir(&dotfiles).unwrap();
+    fs::rename(w.toml(), dotfiles.join("comfy.toml")).unwrap();
+    // Dotfile managers put a link in its place.
+    std::os::unix::fs::symlink(dotfiles.join("comfy.toml"), w.toml()).unwrap();
+    let before = fs::read_to_string(w.toml()).unwrap();
+    let said = w.run(&[
+        "add node ltdrdata/ComfyUI-Impact-Pack",
+        "add node git@github.com:o/r.git --name mine --ref v1",
+        "add node o/r --name twice",
+        "add node https://github.com/o/other --name mine",
+        "add node ../here",
+        "add share out ~/out",
+        "add share out ~/out --mount output --access write",
+        "set nodes.mine.enabled false",
+        "set comfyui.prt 1",
+        "set comfyui 1",
+        "remove node min",
+    ]);
+    insta::assert_snapshot!(said, @r#"
+    $ comfy add node ltdrdata/ComfyUI-Impact-Pack
+    Added node ComfyUI-Impact-Pack to comfy.toml.
+    `comfy lock` pins what was added.
+
+    $ comfy add node git@github.com:o/r.git --name mine --ref v1
+    Added node mine to comfy.toml.
+    `comfy lock` pins what was added.
+
+    $ comfy add node o/r --name twice
+    error: with this change: comfy.toml:22:1: nodes `mine` and `twice` are the same repository
+      hint: remove one of them: ComfyUI would load its classes twice
+      hint: comfy.toml is as it was
+    exit 1
+
+    $ comfy add node https://github.com/o/other --name mine
+    error: comfy.toml already declares node "mine"
+      hint: change it with `comfy set nodes.mine.KEY VALUE`
+    exit 1
+
+    $ comfy add node ../here
+    error: "../here" is not the address of a repository
+      hint: write it as https://github.com/OWNER/NAME, or OWNER/NAME
+    exit 1
+
+    $ comfy add share out ~/out
+    error: with this change: comfy.toml:23:1: mount "out" is not a place for a share
+      hint: only models, models/…, input, output and user/… can be mounted
+      hint: comfy.toml is as it was
+    exit 1
+
+    $ comfy add share out ~/out --mount output --access write
+    Added share out to comfy.toml.
+    `comfy plan` shows what would change on this machine.
+
+    $ comfy set nodes.mine.enabled false
+    Set nodes.mine.enabled in comfy.toml.
+
+    $ comfy set comfyui.prt 1
+    error: with this change: comfy.toml:10:1: unknown key `prt`
+      hint: did you mean `port`?
+      hint: comfy.toml is as it was
+    exit 1
+
+    $ comfy set comfyui 1
+    error: `comfyui` is a section of comfy.toml
+      hint: name one of its keys
+    exit 1
+
+    $ comfy remove node min
+    error: comfy.toml has no node "min"
+      hint: did you mean `mine`?
+    exit 1
+    "#);
+    let after = fs::read_to_string(w.toml()).unwrap();
+    insta::assert_snapshot!(after.strip_prefix(&before).unwrap_or(&after), @r#"
+
+    [nodes.ComfyUI-Impact-Pack]
+    repo = "https://github.com/ltdrdata/ComfyUI-Impact-Pack"
+
+    [nodes.mine]
+    repo = "https://github.com/o/r.git"
+    ref = "v1"
+    enabled = false
+
+    [shares.out]
+    path = "~/out"
+    mount = "output"
+    access = "write"
+    "#);
+    let back = w.run(&["remove node mine ComfyUI-Impact-Pack", "remove share out"]);
+    insta::assert_snapshot!(back, @"
+    $ comfy remove node mine ComfyUI-Impact-Pack
+    Removed node mine from comfy.toml.
+    Removed node ComfyUI-Impact-Pack from comfy.toml.
+    `comfy lock` removes the pin; `comfy plan` then shows what would change on this machine.
+
+    $ comfy remove share out
+    Removed share out from comfy.toml.
+    `comfy plan` shows what would change on this machine.
+    ");
+    assert_eq!(fs::read_to_string(w.toml()).unwrap(), before);
+    assert!(w.toml().is_symlink());
+}
