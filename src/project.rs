@@ -316,6 +316,7 @@ pub(crate) fn git_store(project: &ComfyProject, offline: bool) -> Result<git::Gi
     fs::edit::write_file(&config, git::config_text().as_bytes(), 0o644, None)
         .with_context(|| format!("write {}", config.display()))?;
     Ok(git::GitStore {
+        home: Some(project.owner()?.home),
         program: env::git_program(false),
         net: env::net_env()?,
         store,

@@ -100,7 +100,10 @@ pub(crate) fn warn_off_ref(
     verbose: bool,
     ask: &(dyn Fn(&lock::RepositoryPin) -> Option<RefMembership> + Sync),
 ) {
-    let pins: Vec<_> = lock.repository_pins().collect();
+    let pins: Vec<_> = lock
+        .repository_pins()
+        .filter(|(_, pin)| pin.source().is_repository())
+        .collect();
     let answers: Vec<_> = pins.par_iter().map(|(_, pin)| ask(pin)).collect();
     for ((address, pin), answer) in pins.iter().zip(answers) {
         let (commit, git_ref) = (

@@ -30,11 +30,11 @@ pub(crate) fn run(global: &GlobalArgs, args: &OutdatedArgs) -> Result<u8> {
     let (mut rows, mut problems) = (Vec::new(), Vec::new());
     for (address, pin, newest) in asked {
         match newest {
-            Ok(n) if n != pin.commit => rows.push((
+            Ok(n) if n.commit != pin.commit => rows.push((
                 address.trim_start_matches("node.").to_string(),
                 pin.git_ref.clone(),
-                pin.commit.to_string(),
-                n.to_string(),
+                pin.short_name(),
+                n.archive.map_or(n.commit.to_string(), |a| a.version),
             )),
             Ok(_) => {}
             Err(p) => problems.push(p),

@@ -98,6 +98,7 @@ fn warn_off_ref(project: &ComfyProject, verbose: bool) {
         .map(|c| c.join("git"));
     if let (Some(store), Some((lock, _))) = (store, &project.lock) {
         let git = GitStore {
+            home: None,
             program: None,
             net: NetEnv::default(),
             store,
@@ -177,6 +178,7 @@ pub(crate) fn file_texts(desired: &Desired, address: &str, path: &str) -> Option
     let part: Part = address.parse().ok()?;
     let pin = desired.code.pin_of(&part)?;
     let store = GitStore {
+        home: None,
         program: None,
         net: NetEnv::default(),
         store: desired.paths.git_store(),

@@ -38,6 +38,9 @@ pub struct GenerationSpec {
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct NodeSpec {
     pub pin: RepositoryPin,
+    /// The folder of the owner's that it comes from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub folder: Option<PathBuf>,
     pub writable: Vec<String>,
 }
 

@@ -24,6 +24,7 @@ use super::manifest::{
 };
 use super::problem::{Problem, Result};
 use crate::desired::text_digest::TextDigest;
+use crate::manifest::node_source::NodeSource;
 use crate::manifest::platforms::OperatingSystem;
 use crate::manifest::source::TomlSource;
 
@@ -183,7 +184,7 @@ impl Desired {
             gid: m.host.gid,
             adopt: m.host.adopt,
             platform: cx.platform.clone(),
-            code: generation(m, lock, &shares, paths.state_dir()),
+            code: generation(m, lock, &shares, paths.state_dir(), &cx.owner.home),
             paths,
             shares,
             view,
@@ -325,12 +326,22 @@ fn generation(
     lock: &Lock,
     shares: &[DesiredShare],
     state: PathBuf,
+    home: &Path,
 ) -> GenerationSpec {
     let enabled = m.nodes.iter().filter(|(_, n)| n.enabled);
     let nodes = enabled.filter_map(|(name, n)| {
         let pin = lock.nodes.get(name)?.clone();
         let writable = n.writable.clone();
-        Some((name.clone(), NodeSpec { pin, writable }))
+        let folder = match pin.source() {
+            NodeSource::Folder(path) => Some(below_home(home, path)),
+            _ => None,
+        };
+        let spec = NodeSpec {
+            pin,
+            folder,
+            writable,
+        };
+        Some((name.clone(), spec))
     });
     let mounts = shares.iter().filter_map(|s| {
         let mount = s.role.mount_path().filter(|m| !m.starts_with("user/"))?;

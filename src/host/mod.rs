@@ -19,6 +19,7 @@ pub mod net;
 pub mod peer;
 pub(crate) mod process;
 pub(crate) mod python;
+pub(crate) mod registry;
 pub(crate) mod reserved_ids;
 pub mod roles;
 pub(crate) mod sandbox_state;

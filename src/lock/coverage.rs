@@ -2,6 +2,7 @@
 
 use super::{Lock, RepositoryPin};
 use crate::manifest::Manifest;
+use crate::manifest::node_source::NodeSource;
 use crate::problem::Problem;
 
 /// How many models missing in the lock a message lists at most.
@@ -204,8 +205,17 @@ impl Coverage {
             );
             return;
         };
-        for (field, asked, locked) in [("repo", repo, &pin.repo), ("ref", git_ref, &pin.git_ref)] {
+        let (source, was) = (NodeSource::of(repo), pin.source());
+        let (what, state) = source.keys();
+        for (field, asked, locked) in [(what, repo, &pin.repo), (state, git_ref, &pin.git_ref)] {
             if asked != locked {
+                // Within one kind of source the key's own words.
+                let same_kind = source.keys() == was.keys();
+                let shown = |text: &str| match NodeSource::of(text) {
+                    NodeSource::Registry(own) | NodeSource::Folder(own) if same_kind => own.into(),
+                    _ => text.to_string(),
+                };
+                let (asked, locked) = (shown(asked), shown(locked));
                 let place = manifest.source.place_of_key(&[at, &[field]].concat());
                 self.problems.push(
                     Problem::new(format!(

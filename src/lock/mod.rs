@@ -21,6 +21,7 @@ use std::sync::Arc;
 
 use bytestring::ByteString;
 
+use super::manifest::node_source::NodeSource;
 use super::manifest::{Table, names};
 use super::problem::Result;
 use super::tree::{ExcludedEntry, ObjectId, TreeExclusions};
@@ -55,6 +56,19 @@ pub struct RepositoryPin {
     /// What `exclude` leaves out, sorted by path.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub excluded: Vec<ExcludedEntry>,
+    /// Of a node of the registry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archive: Option<ArchivePin>,
+}
+
+/// One version of a node in the registry. Its commit is one that comfy makes of the archive's tree.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct ArchivePin {
+    pub version: String,
+    pub url: String,
+    pub sha256: String,
+    /// What the registry said of the version when it was locked: `active`, `pending`, `flagged`.
+    pub status: String,
 }
 
 impl RepositoryPin {
@@ -63,6 +77,18 @@ impl RepositoryPin {
         self.excluded
             .iter()
             .any(|x| names::is_within(path, &x.path))
+    }
+
+    /// Its version in the registry, else the first digits of its commit.
+    pub(crate) fn short_name(&self) -> String {
+        match &self.archive {
+            Some(a) => a.version.clone(),
+            None => crate::text::short_commit(&self.commit.to_string()).to_string(),
+        }
+    }
+
+    pub(crate) fn source(&self) -> NodeSource<'_> {
+        NodeSource::of(&self.repo)
     }
 
     /// What is left out, as seen from its own repository.

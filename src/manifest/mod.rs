@@ -7,6 +7,7 @@ pub(crate) mod hub_pages;
 pub(crate) mod model_tables;
 pub(crate) mod names;
 pub(crate) mod node_advice;
+pub(crate) mod node_source;
 pub(crate) mod platforms;
 pub(crate) mod repo_address;
 pub(crate) mod reserved_paths;
@@ -114,7 +115,9 @@ pub(crate) struct PythonSettings {
 
 #[derive(Debug, Clone)]
 pub(crate) struct NodeSettings {
+    /// As [`node_source::NodeSource`] reads it.
     pub repo: String,
+    /// The ref of a repository, the version of the registry.
     pub git_ref: String,
     pub enabled: bool,
     #[expect(dead_code, reason = "checked; for people who read comfy.toml")]

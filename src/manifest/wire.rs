@@ -199,13 +199,22 @@ pub(crate) struct TomlIndex {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a table")]
 pub(crate) struct TomlNode {
-    /// The repository.
+    /// The repository. A node has this, `registry` or `path`.
     #[schemars(extend("examples" = ["https://github.com/kijai/ComfyUI-KJNodes"]))]
     pub repo: Option<String>,
     /// A tag, a branch, or a commit. Default: the default branch.
     #[serde(rename = "ref")]
     #[schemars(extend("examples" = ["main"]))]
     pub git_ref: Option<String>,
+    /// The id of a node in the registry of ComfyUI's nodes.
+    #[schemars(extend("examples" = ["comfyui-kjnodes"]))]
+    pub registry: Option<String>,
+    /// Which version of the registry's. Default: the latest.
+    #[schemars(extend("examples" = ["1.0.5"]))]
+    pub version: Option<String>,
+    /// A folder of your own; `~` is the home of the primary user.
+    #[schemars(extend("examples" = ["~/src/my-node"]))]
+    pub path: Option<String>,
     /// false: locked, and not on the machine.
     #[schemars(extend("default" = true))]
     pub enabled: Option<bool>,

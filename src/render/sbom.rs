@@ -46,6 +46,17 @@ fn repository_component(address: &str, pin: &RepositoryPin) -> Value {
         "externalReferences": [{ "type": "vcs", "url": pin.repo }],
         "properties": [{ "name": "comfy:ref", "value": pin.git_ref }, { "name": "comfy:tree", "value": pin.tree.to_string() }],
     });
+    if let Some(a) = &pin.archive {
+        c["version"] = json!(a.version);
+        c["externalReferences"] = json!([{
+            "type": "distribution",
+            "url": a.url,
+            "hashes": [{ "alg": "SHA-256", "content": a.sha256 }],
+        }]);
+    } else if !pin.source().is_repository() {
+        // A folder of somebody's machine is no address.
+        c["externalReferences"] = json!([]);
+    }
     // purl-spec, types/github: names are in lower case.
     if let Some(path) = pin.repo.strip_prefix("https://github.com/") {
         c["purl"] = json!(format!(

@@ -432,6 +432,7 @@ fn pin(name: &str, version: u32) -> RepositoryPin {
         tree: id(format!("t {name} {version}")),
         submodules: Vec::new(),
         excluded: Vec::new(),
+        archive: None,
     }
 }
 

@@ -2411,7 +2411,7 @@ fn locks() {
         hint: run `comfy lock`
 
     a newer format: exit 1
-      error: comfy.lock:2:1: format 7 is newer than this comfy can read (1)
+      error: comfy.lock:2:1: format 7 is newer than this comfy can read (2)
           > version = 7
         hint: install the version of comfy that wrote it, or a newer one
 
@@ -2466,7 +2466,7 @@ fn locks() {
         hint: restore it from git (after a merge conflict, take one side completely), then run `comfy lock`; deleting it would move every pin
 
     an unknown key: exit 1
-      error: comfy.lock:7:1: unknown field `comit`, expected one of `repo`, `ref`, `commit`, `tree`, `requirements`, `ignore_requirements`, `requirements_files`, `excluded`, `submodules`
+      error: comfy.lock:7:1: unknown field `comit`, expected one of `repo`, `ref`, `commit`, `tree`, `registry_version`, `url`, `sha256`, `status`, `requirements`, `ignore_requirements`, `requirements_files`, `excluded`, `submodules`
           > comit = "COMMIT"
         hint: restore it from git (after a merge conflict, take one side completely), then run `comfy lock`; deleting it would move every pin
 

@@ -47,8 +47,8 @@ fn nodes_models_and_shares_come_and_go_and_what_is_wrong_changes_nothing() {
     exit 1
 
     $ comfy add node ../here
-    error: "../here" is not the address of a repository
-      hint: write it as https://github.com/OWNER/NAME, or OWNER/NAME
+    error: could not open ../here: No such file or directory (os error 2)
+      hint: give the folder of a node of your own; a repository is OWNER/NAME
     exit 1
 
     $ comfy add share out ~/out

@@ -25,6 +25,7 @@ mod index;
 mod models;
 mod packages;
 mod python;
+mod registry;
 mod root;
 mod support;
 mod trees;

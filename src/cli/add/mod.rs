@@ -9,7 +9,9 @@ use crate::problem::Result;
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  comfy add node https://github.com/ltdrdata/ComfyUI-Impact-Pack\n  \
-        comfy add node ltdrdata/ComfyUI-Impact-Pack --ref 8.28 --name impact-pack\n  comfy add \
+        comfy add node ltdrdata/ComfyUI-Impact-Pack --ref 8.28 --name impact-pack\n  comfy add node \
+        comfyui-kjnodes@1.0.5         from the registry of nodes\n  comfy add node \
+        ~/src/my-node                 a folder of your own\n  comfy add \
         model checkpoints/sd15.safetensors --source hf://org/repo/sd15.safetensors\n  comfy add \
         model loras/mine.safetensors       adopts an existing file\n  comfy add model \
         --all                        adopts every model in the model shares\n  comfy add share \

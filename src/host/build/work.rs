@@ -172,6 +172,7 @@ impl BuildWork {
 /// Every item that failed, in one problem.
 fn fetch_trees(request: &TreesRequest, report: &dyn Reporter) -> Result<Vec<(Part, TreeListing)>> {
     let git = GitStore {
+        home: None,
         program: request.git.clone(),
         net: request.net.clone(),
         store: request.store.clone(),
@@ -240,9 +241,11 @@ fn fetch_repositories(git: &GitStore, item: &TreeRequest, report: &dyn Reporter)
                 .map(|s| (s.path.as_str(), &s.repo, "HEAD", &s.commit, &s.tree)),
         );
     for (path, repo, git_ref, commit, tree) in trees {
-        let folder = git
-            .ensure_commit(repo, git_ref, commit, FetchDepth::Whole, job.as_ref())
-            .map_err(prefixed_with(&item.part))?;
+        let folder = match pin.archive.as_ref().filter(|_| path.is_empty()) {
+            Some(archive) => git.ensure_archive(repo, commit, archive),
+            None => git.ensure_commit(repo, git_ref, commit, FetchDepth::Whole, job.as_ref()),
+        }
+        .map_err(prefixed_with(&item.part))?;
         let is = objects::tree_of(&folder, commit).map_err(prefixed_with(&item.part))?;
         if is != *tree {
             return Err(Problem::new(format!(

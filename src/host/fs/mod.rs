@@ -6,6 +6,7 @@ pub(crate) mod bsd_flags;
 pub(crate) mod clone;
 pub(crate) mod create_beneath;
 pub(crate) mod edit;
+pub(crate) mod folder_files;
 pub(crate) mod mounts;
 pub(crate) mod remove;
 pub(crate) mod trusted;

@@ -7,6 +7,7 @@ mod bare_repository;
 mod error;
 mod library;
 pub mod objects;
+mod other_sources;
 mod program;
 mod ref_lookup;
 pub(crate) mod ref_membership;
@@ -21,9 +22,12 @@ use sha2::{Digest, Sha256};
 use crate::host::git::error::GitError;
 use crate::host::net::mirrors::MirrorRules;
 use crate::lock::requirements;
-use crate::lock::resolve::{CommitQuery, RepositoryResolver, RepositorySnapshot, SourceTexts};
+use crate::lock::resolve::{
+    CommitQuery, RepositoryResolver, RepositorySnapshot, ResolvedRef, SourceTexts,
+};
 use crate::lock::tree_facts;
 use crate::manifest::names;
+use crate::manifest::node_source::NodeSource;
 use crate::problem::{Problem, Result};
 use crate::progress::Progress;
 use crate::tree::{EntryMode, ObjectId, TreeListing, links};
@@ -57,6 +61,8 @@ pub(crate) struct GitStore {
     pub offline: bool,
     /// A file that holds comfy's own git configuration.
     pub config: PathBuf,
+    /// The owner's home, where folders of nodes are looked up.
+    pub home: Option<PathBuf>,
 }
 
 /// How much of a commit to fetch.
@@ -366,9 +372,22 @@ impl GitStore {
     }
 }
 
+/// Of a folder of the owner's that is not as comfy.lock says.
+pub(crate) fn folder_changed(path: &str) -> Problem {
+    Problem::new(format!(
+        "{} is not as comfy.lock pins it",
+        crate::text::escape_text(path)
+    ))
+    .with_hint("`comfy update` with the node's name locks what the folder holds now")
+}
+
 impl RepositoryResolver for GitStore {
-    fn resolve_ref(&self, repo: &str, git_ref: &str) -> Result<ObjectId> {
-        self.look_up_ref(repo, git_ref)
+    fn resolve_ref(&self, repo: &str, git_ref: &str) -> Result<ResolvedRef> {
+        match NodeSource::of(repo) {
+            NodeSource::Repository(_) => self.look_up_ref(repo, git_ref).map(ResolvedRef::from),
+            NodeSource::Registry(id) => self.resolve_registry(repo, id, git_ref),
+            NodeSource::Folder(path) => self.import_folder(repo, path).map(ResolvedRef::from),
+        }
     }
 
     fn snapshot(
@@ -380,12 +399,20 @@ impl RepositoryResolver for GitStore {
             repo,
             git_ref,
             commit,
+            archive,
             exclude,
             requirements_files,
             sources,
         } = *wanted;
         let whole = self.store_folder(repo, FetchDepth::Whole);
         let folder = if objects::has_ref(&whole, commit) {
+            whole
+        } else if let Some(archive) = archive {
+            self.ensure_archive(repo, commit, archive)?
+        } else if let NodeSource::Folder(path) = NodeSource::of(repo) {
+            if self.import_folder(repo, path)? != *commit {
+                return Err(folder_changed(path));
+            }
             whole
         } else {
             self.ensure_commit(repo, git_ref, commit, FetchDepth::Outline, progress)?
@@ -409,6 +436,9 @@ impl RepositoryResolver for GitStore {
 
     fn commit_distance(&self, repo: &str, old: &ObjectId, new: &ObjectId) -> Option<usize> {
         let git = self.program.as_ref().filter(|_| !self.offline)?;
+        if !NodeSource::of(repo).is_repository() {
+            return None;
+        }
         program::commit_distance(
             self,
             git,

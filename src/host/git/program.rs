@@ -399,6 +399,7 @@ mod tests {
         };
         let folder = tempfile::tempdir().unwrap();
         let git = GitStore {
+            home: None,
             program: Some(program.into()),
             net: Default::default(),
             store: folder.path().into(),

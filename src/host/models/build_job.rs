@@ -70,7 +70,7 @@ pub(crate) fn run_job(job: &ModelsJob, report: &dyn Reporter) -> Result<()> {
         })
         .sum();
     ensure_room(&job.folder, need)?;
-    let web = WebClient::new(&job.net, &job.hubs);
+    let web = WebClient::new(&job.net, job.hubs.silence());
     let connections = if missing.len() == 1 { ALONE } else { TOGETHER };
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(FILES)

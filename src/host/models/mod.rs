@@ -62,6 +62,13 @@ pub(crate) struct ModelHubs {
     pub patience: u64,
 }
 
+impl ModelHubs {
+    /// How long comfy waits for a byte.
+    pub(crate) fn silence(&self) -> std::time::Duration {
+        std::time::Duration::from_secs(self.patience)
+    }
+}
+
 /// Refuses a file of this machine that is no model's, by where it is and what it is called: as it
 /// is written, and where its links lead.
 ///

@@ -108,7 +108,7 @@ impl ModelResolver for HostModelResolver {
             .map(|(i, a)| (i, self.on_disk(a, &read)))
             .collect();
         let pool = rayon::ThreadPoolBuilder::new().num_threads(ASKED).build();
-        let web = WebClient::new(&self.net, &self.hubs);
+        let web = WebClient::new(&self.net, self.hubs.silence());
         // Two models of one source: it is asked once, and fetched once.
         let mut sources: BTreeMap<String, Vec<usize>> = BTreeMap::new();
         for (i, a) in asked.iter().enumerate().filter(|(_, a)| !here(a)) {
@@ -173,7 +173,7 @@ impl HostModelResolver {
                 ))
             })
             .collect();
-        let web = WebClient::new(&self.net, &self.hubs);
+        let web = WebClient::new(&self.net, self.hubs.silence());
         let one = |path: &'a str, pin: &ModelPin, origin: &ModelOrigin| -> Result<Option<String>> {
             Ok(match hub::ask_hub(&web, &self.hubs, origin, path, None)? {
                 RemoteFile::All(f) => (f.sha256 != pin.sha256).then(|| f.sha256.to_string()),

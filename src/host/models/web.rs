@@ -9,7 +9,7 @@ use ureq::http::{Response, StatusCode};
 use ureq::typestate::WithoutBody;
 use ureq::{Agent, Body, RequestBuilder};
 
-use super::{ModelHubs, SecretText};
+use super::SecretText;
 use crate::host::git::NetEnv;
 use crate::host::net::redirect;
 use crate::problem::{Problem, Result};
@@ -227,8 +227,8 @@ fn asked_wait(
 }
 
 impl WebClient {
-    pub(crate) fn new(net: &NetEnv, hubs: &ModelHubs) -> WebClient {
-        let silence = Duration::from_secs(hubs.patience);
+    /// One that gives up on a connection after `silence`.
+    pub(crate) fn new(net: &NetEnv, silence: Duration) -> WebClient {
         let local = crate::host::net::http::download_agent(&NetEnv::default(), silence, None);
         WebClient {
             agent: crate::host::net::http::download_agent(net, silence, None),

@@ -11,6 +11,7 @@ use super::builder::{Observed, PlanBuilder, Resource, attrs};
 use crate::desired::GenerationSpec;
 use crate::ids::{Address, Part};
 use crate::lock::RepositoryPin;
+use crate::manifest::node_source::NodeSource;
 use crate::plan::observed::TreeDifference;
 use crate::plan::step::PlannedStep;
 use crate::plan::{Action, Attrs, Step};
@@ -174,17 +175,27 @@ impl<'a> Comparison<'a> {
         pins.filter(|(pin, part)| {
             !self.o.inventory.fetched.contains(&pin.tree.to_string()) && !present(part, pin)
         })
+        .filter(|(pin, _)| !matches!(pin.source(), NodeSource::Folder(_)))
         .map(|(pin, _)| pin.repo.clone())
         .collect()
     }
 }
 
 fn describe(pin: &RepositoryPin, spec: &GenerationSpec, part: &Part) -> Attrs {
-    let mut a = attrs([
-        ("commit", pin.commit.to_string()),
-        ("tree", pin.tree.to_string()),
-        ("repo", pin.repo.clone()),
-    ]);
+    let mut a = attrs([("tree", pin.tree.to_string())]);
+    // A commit that comfy made says no more than its tree.
+    let origin = match pin.source() {
+        NodeSource::Repository(repo) => [("commit", pin.commit.to_string()), ("repo", repo.into())],
+        NodeSource::Registry(id) => {
+            let version = pin.archive.as_ref().map(|a| a.version.clone());
+            [
+                ("version", version.unwrap_or_default()),
+                ("registry", id.into()),
+            ]
+        }
+        NodeSource::Folder(path) => [("path", path.into()), ("tree", pin.tree.to_string())],
+    };
+    a.extend(attrs(origin));
     if !pin.excluded.is_empty() {
         let paths: Vec<&str> = pin.excluded.iter().map(|x| x.path.as_str()).collect();
         a.insert("exclude".into(), paths.join(", "));

@@ -16,7 +16,7 @@ mod variants;
 use std::collections::BTreeMap;
 
 use super::python::{self, PackageResolver};
-use super::{Lock, PartRequirements, RepositoryPin};
+use super::{ArchivePin, Lock, PartRequirements, RepositoryPin};
 use crate::lock::resolve::models::{ModelMoved, ModelResolver};
 use crate::lock::tree_facts::{self, TreeFacts, project_version};
 use crate::manifest::Manifest;
@@ -28,13 +28,31 @@ use parts::{ResolvedPart, part_requirements, resolve_repositories};
 
 /// Where repositories are asked: the real one is [`crate::host::git::GitStore`].
 pub(crate) trait RepositoryResolver: Sync {
-    /// The commit that `git_ref` names now.
-    fn resolve_ref(&self, repo: &str, git_ref: &str) -> Result<ObjectId>;
+    /// What `git_ref` names now: of a repository a commit, of the registry a version, of a folder
+    /// what it holds.
+    fn resolve_ref(&self, repo: &str, git_ref: &str) -> Result<ResolvedRef>;
     /// What a commit holds, without its large files; a tree that breaks a rule is an error.
     fn snapshot(&self, wanted: &CommitQuery, progress: &dyn Progress)
     -> Result<RepositorySnapshot>;
     /// How many commits `new` has that `old` has not, where that can be known cheaply.
     fn commit_distance(&self, repo: &str, old: &ObjectId, new: &ObjectId) -> Option<usize>;
+}
+
+/// What a ref names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ResolvedRef {
+    pub commit: ObjectId,
+    /// Of a node of the registry.
+    pub archive: Option<ArchivePin>,
+}
+
+impl From<ObjectId> for ResolvedRef {
+    fn from(commit: ObjectId) -> ResolvedRef {
+        ResolvedRef {
+            commit,
+            archive: None,
+        }
+    }
 }
 
 /// One commit, and what of it is looked at.
@@ -43,6 +61,8 @@ pub(crate) struct CommitQuery<'a> {
     pub repo: &'a str,
     pub git_ref: &'a str,
     pub commit: &'a ObjectId,
+    /// Of a node of the registry.
+    pub archive: Option<&'a ArchivePin>,
     /// Paths that are left out.
     pub exclude: &'a TreeExclusions,
     /// Files whose requirements are read, where the tree has them.
@@ -178,6 +198,7 @@ pub(crate) fn resolve_manifest(
     let before = old.and_then(|l| l.python.as_ref());
     let (python, package_remarks) = resolve_packages(manifest, &asks, old, mode, uv, report)?;
     let mut remarks = node_remarks(manifest, &comfyui, &all_facts, repos, report);
+    remarks.extend(status_remarks(&pins));
     remarks.extend(package_remarks);
     let packages = package_changes(before, &python);
     let (models, models_moved) = models::resolve_models(manifest, old, mode, ask.library, report)?;
@@ -196,6 +217,24 @@ pub(crate) fn resolve_manifest(
     })
 }
 
+/// What the registry says of versions that it did not find fault with yet, or did.
+fn status_remarks(pins: &BTreeMap<String, RepositoryPin>) -> Vec<String> {
+    let remark = |(name, pin): (&String, &RepositoryPin)| {
+        let a = pin.archive.as_ref()?;
+        let why = match a.status.as_str() {
+            "active" => return None,
+            "pending" => "has not been scanned by the registry yet".to_string(),
+            "flagged" => "is flagged: a scan of the registry found something in it".to_string(),
+            other => format!(
+                "has the status \"{}\" in the registry",
+                crate::text::escape_text(other)
+            ),
+        };
+        Some(format!("node.{name}: version {} {why}", a.version))
+    };
+    pins.iter().filter_map(remark).collect()
+}
+
 /// What the trees of nodes show that were looked at.
 fn node_remarks(
     manifest: &Manifest,
@@ -210,6 +249,7 @@ fn node_remarks(
             repo: &comfyui.repo,
             git_ref: &comfyui.git_ref,
             commit: &comfyui.commit,
+            archive: None,
             exclude: &TreeExclusions::new([]),
             requirements_files: &[],
             sources: SourceTexts::Project,

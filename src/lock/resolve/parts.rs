@@ -4,15 +4,17 @@ use rayon::prelude::*;
 
 use super::submodules::SubmodulePins;
 use super::{
-    CommitQuery, PinChange, RepositoryResolver, RepositorySnapshot, SourceTexts, UpdatePolicy,
+    CommitQuery, PinChange, RepositoryResolver, RepositorySnapshot, ResolvedRef, SourceTexts,
+    UpdatePolicy,
 };
 use crate::lock::python::RequirementLine;
 use crate::lock::tree_facts::TreeFacts;
 use crate::lock::{Lock, PartRequirements, RepositoryPin, requirements};
 use crate::manifest::Manifest;
+use crate::manifest::node_source::NodeSource;
 use crate::problem::{Problem, Result};
 use crate::progress::{Progress, Reporter};
-use crate::tree::{ObjectId, TreeExclusions};
+use crate::tree::TreeExclusions;
 
 /// Every repository of the manifest, pinned: the whole list at once, since none depends on another.
 pub(super) fn resolve_repositories(
@@ -59,7 +61,8 @@ pub(super) fn resolve_repositories(
                 let place = if is_core {
                     manifest.source.place_of_key(&["comfyui", "ref"])
                 } else {
-                    manifest.source.place_of_key(&["nodes", name, "ref"])
+                    let (_, key) = NodeSource::of(part.repo).keys();
+                    manifest.source.place_of_key(&["nodes", name, key])
                 };
                 p.with_prefix(&format!("{place}: "))
             })?;
@@ -148,6 +151,14 @@ pub(super) fn part_requirements(
     }
 }
 
+/// What a pin says that its ref named.
+fn found_by(pin: &RepositoryPin) -> ResolvedRef {
+    ResolvedRef {
+        commit: pin.commit,
+        archive: pin.archive.clone(),
+    }
+}
+
 /// One part, resolved.
 pub(super) struct ResolvedPart {
     pub name: String,
@@ -174,14 +185,15 @@ impl<'a> AskedPart<'a> {
 
     fn query(
         &self,
-        commit: &'a ObjectId,
+        found: &'a ResolvedRef,
         exclude: &'a TreeExclusions,
         requirements_files: &'a [String],
     ) -> CommitQuery<'a> {
         CommitQuery {
             repo: self.repo,
             git_ref: self.git_ref,
-            commit,
+            commit: &found.commit,
+            archive: found.archive.as_ref(),
             exclude,
             requirements_files,
             sources: if self.is_core() {
@@ -232,8 +244,8 @@ fn resolve_part(
         UpdatePolicy::Keep => false,
         UpdatePolicy::Move(names) => names.is_empty() || names.iter().any(|n| n == name),
     };
-    let look_at = |commit: &ObjectId, progress: &dyn Progress| -> Result<(_, SeenTree)> {
-        let seen = repos.snapshot(&part.query(commit, &without, files), progress);
+    let look_at = |found: &ResolvedRef, progress: &dyn Progress| -> Result<(_, SeenTree)> {
+        let seen = repos.snapshot(&part.query(found, &without, files), progress);
         let seen = seen.map_err(named)?;
         let tree = part.seen_tree(&seen, files);
         Ok((seen, tree))
@@ -249,21 +261,23 @@ fn resolve_part(
             return Ok(kept);
         }
         let job = report.start_job(name);
-        let (_, seen) = look_at(&pin.commit, job.as_ref())?;
+        let (_, seen) = look_at(&found_by(pin), job.as_ref())?;
         Ok(ResolvedPart { seen, ..kept })
     };
     // What is excluded is looked up in the commit that is pinned.
-    let commit = match satisfied.filter(|_| !may_move) {
-        Some(pin) => pin.commit,
+    let target = match satisfied.filter(|_| !may_move) {
+        Some(pin) => found_by(pin),
         None => repos.resolve_ref(repo, git_ref).map_err(named)?,
     };
+    let commit = target.commit;
     if let Some(pin) = complete
         && pin.commit == commit
+        && pin.archive == target.archive
     {
         return keep(pin);
     }
     let job = report.start_job(name);
-    let (snapshot, seen) = look_at(&commit, job.as_ref())?;
+    let (snapshot, seen) = look_at(&target, job.as_ref())?;
     let mut found = SubmodulePins {
         name,
         exclude: &without,
@@ -295,6 +309,7 @@ fn resolve_part(
         tree: snapshot.tree,
         submodules,
         excluded,
+        archive: target.archive,
     };
     Ok(ResolvedPart {
         name: name.to_string(),

@@ -79,6 +79,7 @@ impl SubmodulePins<'_> {
                 repo: &url,
                 git_ref: names::DEFAULT_REF,
                 commit: &commit,
+                archive: None,
                 exclude: &exclude,
                 requirements_files: &[],
                 sources: SourceTexts::None,

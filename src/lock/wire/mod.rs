@@ -11,7 +11,9 @@ use serde::Deserialize;
 pub(crate) use crate::lock::wire::read::parse_lock;
 pub(crate) use crate::lock::wire::write::render_lock;
 
-const VERSION: i64 = 1;
+/// The newest format: 2 has nodes of the registry and of folders.
+const VERSION: i64 = 2;
+const OLDEST_VERSION: i64 = 1;
 const AGAIN: &str = "restore it from git (after a merge conflict, take one side completely), then \
     run `comfy lock`; deleting it would move every pin";
 const HEADER: &str =
@@ -107,6 +109,10 @@ struct WirePin {
     git_ref: String,
     commit: String,
     tree: String,
+    registry_version: Option<String>,
+    url: Option<String>,
+    sha256: Option<String>,
+    status: Option<String>,
     #[serde(default)]
     requirements: Vec<String>,
     #[serde(default)]

@@ -2,13 +2,13 @@
 
 use std::fmt::Write as _;
 
-use super::{HEADER, VERSION};
+use super::{HEADER, OLDEST_VERSION, VERSION};
 use crate::lock::python::{LockedPython, LockedWheel, PartRequirements};
 use crate::lock::{Lock, ModelPin, RepositoryPin};
 use crate::manifest::{LockPlatform, WheelSource};
 
 pub(crate) fn render_lock(lock: &Lock) -> String {
-    let mut out = format!("{HEADER}version = {VERSION}\n");
+    let mut out = format!("{HEADER}version = {}\n", format_version(lock));
     render_pin(&mut out, "comfyui", &lock.comfyui, lock.asks.get("comfyui"));
     for (name, pin) in &lock.nodes {
         let key = if name.contains('.') {
@@ -25,6 +25,16 @@ pub(crate) fn render_lock(lock: &Lock) -> String {
         render_model(&mut out, path, m);
     }
     out
+}
+
+/// The oldest format that can say it, so that older versions of comfy read what they can.
+fn format_version(lock: &Lock) -> i64 {
+    let is_newer = |pin: &RepositoryPin| !pin.source().is_repository();
+    if lock.nodes.values().any(is_newer) {
+        VERSION
+    } else {
+        OLDEST_VERSION
+    }
 }
 
 pub(super) fn render_model(out: &mut String, path: &str, m: &ModelPin) {
@@ -170,6 +180,16 @@ pub(super) fn render_pin(
         pin.commit,
         pin.tree
     );
+    if let Some(a) = &pin.archive {
+        for (key, value) in [
+            ("registry_version", &a.version),
+            ("url", &a.url),
+            ("sha256", &a.sha256),
+            ("status", &a.status),
+        ] {
+            let _ = writeln!(out, "{key} = {}", quoted_string(value));
+        }
+    }
     if let Some(a) = asks {
         write_list(
             out,

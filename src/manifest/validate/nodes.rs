@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{MAX_NODES, ManifestCheck};
+use crate::manifest::node_source::{self, LATEST, NodeSource};
 use crate::manifest::{wire, *};
 
 /// Returns whether the path at `i` is inside another one, or was listed before.
@@ -33,11 +34,11 @@ impl ManifestCheck {
         self.folder_names("nodes", "node", w.keys());
         for (name, n) in w {
             let at = ["nodes", name.as_str()];
-            let (repo, git_ref) = self.repo_and_ref(&at, n.repo, n.git_ref);
+            let (repo, git_ref) = self.check_node_source(&at, &n);
             if !repo.is_empty() {
                 if let Some(other) = by_repo.insert(names::repo_key(&repo), name.clone()) {
                     self.report_mistake(
-                        &[at[0], at[1], "repo"],
+                        &[at[0], at[1], NodeSource::of(&repo).keys().0],
                         format!("nodes `{other}` and `{name}` are the same repository"),
                         "remove one of them: ComfyUI would load its classes twice",
                     );
@@ -68,6 +69,73 @@ impl ManifestCheck {
             );
         }
         nodes
+    }
+
+    /// Returns where a node comes from, as [`NodeSource`] writes it, and which state of it is asked
+    /// for.
+    fn check_node_source(&mut self, at: &[&str], n: &wire::TomlNode) -> (String, String) {
+        let given = [
+            ("repo", n.repo.is_some()),
+            ("registry", n.registry.is_some()),
+            ("path", n.path.is_some()),
+        ];
+        let keys: Vec<&str> = given.iter().filter(|(_, g)| *g).map(|(k, _)| *k).collect();
+        if let [first, second, ..] = keys[..] {
+            self.report_mistake(
+                &[at, &[second]].concat(),
+                format!("[{}] sets `{first}` and `{second}`", at.join(".")),
+                "keep one of them: a node comes from one place",
+            );
+        }
+        let misplaced = [
+            ("ref", n.git_ref.is_some(), "repo"),
+            ("version", n.version.is_some(), "registry"),
+        ];
+        let source = keys.first().copied().unwrap_or("repo");
+        for (key, _, of) in misplaced
+            .iter()
+            .filter(|(_, set, of)| *set && *of != source)
+        {
+            self.report_mistake(
+                &[at, &[*key]].concat(),
+                format!("`{key}` belongs to `{of}`, and this node has `{source}`"),
+                match *key {
+                    "ref" => "remove it; a version of the registry is `version = \"1.0.5\"`",
+                    _ => "remove it; a branch, tag or commit is `ref = \"…\"`",
+                },
+            );
+        }
+        if let Some(id) = &n.registry {
+            let version = n.version.clone().unwrap_or_else(|| LATEST.into());
+            if let Err(why) = node_source::check_registry_id(id) {
+                self.report_mistake(
+                    &[at, &["registry"]].concat(),
+                    format!("registry \"{}\" {why}", crate::text::escape_text(id)),
+                    "it is the last part of the node's page at registry.comfy.org",
+                );
+            }
+            if let Err(why) = node_source::check_version(&version) {
+                self.report_mistake(
+                    &[at, &["version"]].concat(),
+                    format!("version \"{}\" {why}", crate::text::escape_text(&version)),
+                    "write one that the registry has, or leave it out for the latest",
+                );
+            }
+            return (NodeSource::Registry(&id.to_lowercase()).text(), version);
+        }
+        if let Some(path) = &n.path {
+            self.check_path(&[at, &["path"]].concat(), path);
+            if n.exclude.as_ref().is_some_and(|x| !x.is_empty()) {
+                self.report_mistake(
+                    &[at, &["exclude"]].concat(),
+                    "`exclude` does not apply to a folder of your own",
+                    "move those files out of the folder",
+                );
+            }
+            let path = path.trim_end_matches('/');
+            return (NodeSource::Folder(path).text(), names::DEFAULT_REF.into());
+        }
+        self.repo_and_ref(at, n.repo.clone(), n.git_ref.clone())
     }
 
     pub(super) fn folder_names<'a>(

@@ -525,11 +525,23 @@ fn packages_come_back_from_the_wheels_that_were_kept() {
         m.sh("install -d -m 700 -o alice /home/alice/wheels");
         std::fs::write(format!("/home/alice/wheels/{}", own.name), &own.bytes).unwrap();
         m.sh("chown alice /home/alice/wheels/*; chmod 600 /home/alice/wheels/*");
-        m.manifest(&MANIFEST.replace(
+        // A node of the owner's, too.
+        m.sh("install -d -m 700 -o alice /home/alice/src /home/alice/src/mine");
+        m.sh("echo 'NODE_CLASS_MAPPINGS = {}' > /home/alice/src/mine/__init__.py");
+        m.sh("chown alice /home/alice/src/mine/*; chmod 600 /home/alice/src/mine/*");
+        let manifest = MANIFEST.replace(
             "[python]",
             "[python]\nrequirements = [\"numpy\", \"tool\", \"own\"]\nwheels = \"~/wheels\"",
+        );
+        m.manifest(&format!(
+            "{manifest}\n[nodes.mine]\npath = \"~/src/mine\"\n"
         ));
         m.ready();
+        let mine = format!("{BASE}/current/ComfyUI/custom_nodes/mine");
+        assert_eq!(
+            m.sh(&format!("stat -c '%U %a' {mine} {mine}/__init__.py")),
+            "root 755\nroot 644"
+        );
         assert_eq!(
             m.sh("ls -A /opt/comfy/comfyui_sandbox/.staging | grep wheels || true"),
             ""

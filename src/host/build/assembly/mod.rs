@@ -1,5 +1,6 @@
 //! A generation put together: linked from older ones, fetched, sealed, compiled, checked.
 
+mod own_folders;
 mod writable;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,6 +13,7 @@ use crate::host::build::bytecode::BytecodeList;
 use crate::host::build::work::{BuildWork, TreeRequest, TreesRequest};
 use crate::host::fs::edit;
 use crate::host::fs::open_dir;
+use crate::host::git::folder_changed;
 use crate::host::sealed::generation_check::{self, GenerationChecker};
 use crate::host::sealed::seal;
 use crate::ids::{GenerationId, Part};
@@ -47,7 +49,7 @@ impl GenerationBuilder<'_> {
         let trees = self.paths.tree_listings_dir();
         let good = self.shared_files(reuse);
         let mut listings: BTreeMap<Part, TreeListing> = BTreeMap::new();
-        let mut items = Vec::new();
+        let (mut items, mut own_folders) = (Vec::new(), Vec::new());
         for (part, pin) in spec.pins() {
             let own = TreeListing(
                 good.range((part.clone(), String::new())..)
@@ -61,7 +63,7 @@ impl GenerationBuilder<'_> {
                 .all(|(_, tree, l)| l.tree_hash().is_ok_and(|h| h == *tree))
             {
                 listings.insert(part, own);
-            } else {
+            } else if pin.source().is_repository() || pin.archive.is_some() {
                 let have = own.0.iter().map(|(p, e)| (p.clone(), *e)).collect();
                 items.push(TreeRequest {
                     target: job.join(format!("{}", items.len())),
@@ -69,10 +71,11 @@ impl GenerationBuilder<'_> {
                     pin: pin.clone(),
                     have,
                 });
+            } else {
+                own_folders.push(part);
             }
         }
-        let fetched: BTreeSet<Part> = items.iter().map(|i| i.part.clone()).collect();
-        let targets: BTreeMap<Part, PathBuf> = items
+        let mut targets: BTreeMap<Part, PathBuf> = items
             .iter()
             .map(|i| (i.part.clone(), i.target.clone()))
             .collect();
@@ -89,6 +92,12 @@ impl GenerationBuilder<'_> {
                 .extend(self.perform_job::<Vec<(Part, TreeListing)>>(&BuildWork::Trees(request))?);
         }
         self.take_over(job)?;
+        for (i, part) in own_folders.into_iter().enumerate() {
+            let target = job.join(format!("folder-{i}"));
+            listings.insert(part.clone(), self.copy_own_folder(spec, &part, &target)?);
+            targets.insert(part, target);
+        }
+        let fetched: BTreeSet<Part> = targets.keys().cloned().collect();
         self.verify_listings(spec, &listings)?;
         no_writable_code(spec, &listings)?;
         self.lay_out(spec, staged, &listings, &fetched, &targets, &good)?;
@@ -121,6 +130,29 @@ impl GenerationBuilder<'_> {
             }
         }
         edit::sync_tree(staged).context("write the new generation to the disk")
+    }
+
+    /// A node's copy from a folder of the owner's, if that is as the lock says.
+    fn copy_own_folder(
+        &self,
+        spec: &GenerationSpec,
+        part: &Part,
+        target: &Path,
+    ) -> Result<TreeListing> {
+        let node = match part {
+            Part::Node(name) => spec.nodes.get(name),
+            Part::Comfyui => None,
+        };
+        let Some((node, folder)) = node.and_then(|n| Some((n, n.folder.as_ref()?))) else {
+            return Err(Problem::new(format!("{part}: it comes from no folder")));
+        };
+        let named = |p: Problem| p.with_prefix(&format!("{part}: "));
+        let listing = own_folders::copy_folder(folder, self.ids.owner, target).map_err(named)?;
+        if listing.tree_hash()? == node.pin.tree {
+            Ok(listing)
+        } else {
+            Err(named(folder_changed(&folder.display().to_string())))
+        }
     }
 
     /// The files of older generations that are what their lock says: they are linked, not fetched.

@@ -8,9 +8,12 @@ use std::sync::Arc;
 
 use bytestring::ByteString;
 
-use super::{AGAIN, VERSION, VersionOnly, WireExcluded, WireLock, WireModel, WirePin};
+use super::{
+    AGAIN, OLDEST_VERSION, VERSION, VersionOnly, WireExcluded, WireLock, WireModel, WirePin,
+};
 use crate::lock::python::{PartRequirements, RequirementLine};
-use crate::lock::{Lock, ModelPin, RepositoryPin, Sha256Digest, SubmodulePin};
+use crate::lock::{ArchivePin, Lock, ModelPin, RepositoryPin, Sha256Digest, SubmodulePin};
+use crate::manifest::node_source::{self, NodeSource};
 use crate::manifest::{Table, TomlSource, model_tables, names};
 use crate::problem::{Problem, Result};
 use crate::tree::{EntryMode, ExcludedEntry, ObjectId};
@@ -40,7 +43,7 @@ pub(crate) fn parse_lock(path: &Path, text: &ByteString) -> Result<Lock> {
         _ => (toml::from_str(text), Table::new_vec()),
     };
     let wire = match parsed {
-        Ok(w) if w.version == VERSION => w,
+        Ok(w) if (OLDEST_VERSION..=VERSION).contains(&w.version) => w,
         // Another format may have another shape: its number is the better message.
         other => {
             let first: VersionOnly = toml::from_str(text).map_err(syntax)?;
@@ -52,7 +55,7 @@ pub(crate) fn parse_lock(path: &Path, text: &ByteString) -> Result<Lock> {
                     ))
                     .with_hint("install the version of comfy that wrote it, or a newer one"));
                 }
-                Some(toml::Value::Integer(VERSION)) => other.map_err(syntax)?,
+                Some(toml::Value::Integer(OLDEST_VERSION..=VERSION)) => other.map_err(syntax)?,
                 _ => {
                     return Err(Problem::new(format!(
                         "{}: unknown version",
@@ -249,6 +252,7 @@ pub(super) fn read_pin(
     };
     let (commit, tree) = (id("commit", at, &w.commit), id("tree", at, &w.tree));
     let mut submodules: Vec<SubmodulePin> = Vec::new();
+    let (source_of, archive) = (check_source(&w, at), read_archive(&w));
     for (i, s) in w.submodules.into_iter().enumerate() {
         let number = i.to_string();
         let at = [at, &["submodules", &number]].concat();
@@ -299,7 +303,7 @@ pub(super) fn read_pin(
         }
     }
     submodules.sort_by(|a, b| a.path.cmp(&b.path));
-    if let Err(why) = names::repo_url(&w.repo) {
+    if let Err(why) = source_of {
         wrong(
             "repo",
             format!("repo \"{}\" {why}", crate::text::escape_text(&w.repo)),
@@ -311,6 +315,10 @@ pub(super) fn read_pin(
             format!("ref \"{}\" {why}", crate::text::escape_text(&w.git_ref)),
         );
     }
+    let archive = archive.unwrap_or_else(|why| {
+        wrong("repo", format!("{} {why}", at.join(".")));
+        None
+    });
     let excluded = read_excluded(source, at, w.excluded, problems);
     RepositoryPin {
         repo: w.repo,
@@ -319,6 +327,49 @@ pub(super) fn read_pin(
         tree,
         submodules,
         excluded,
+        archive,
+    }
+}
+
+/// Checks where a pin comes from; only nodes come from elsewhere than a repository.
+fn check_source(w: &WirePin, at: &[&str]) -> Result<(), &'static str> {
+    match NodeSource::of(&w.repo) {
+        NodeSource::Registry(id) if at != ["comfyui"] => node_source::check_registry_id(id),
+        NodeSource::Folder(path) if at != ["comfyui"] => {
+            let is_clean = |p: &str| !p.is_empty() && !p.contains(char::is_control);
+            if is_clean(path) {
+                Ok(())
+            } else {
+                Err("is not a folder")
+            }
+        }
+        _ => names::repo_url(&w.repo),
+    }
+}
+
+/// The archive of a node of the registry, whole or not at all.
+fn read_archive(w: &WirePin) -> Result<Option<ArchivePin>, String> {
+    let is_registry = matches!(NodeSource::of(&w.repo), NodeSource::Registry(_));
+    match (&w.registry_version, &w.url, &w.sha256, &w.status) {
+        (None, None, None, None) if !is_registry => Ok(None),
+        (Some(version), Some(url), Some(sha256), Some(status)) if is_registry => {
+            node_source::check_version(version).map_err(|why| {
+                format!("version \"{}\" {why}", crate::text::escape_text(version))
+            })?;
+            crate::manifest::model_address(url)
+                .map_err(|why| format!("url \"{}\" {why}", crate::text::escape_text(url)))?;
+            if !names::is_sha256(sha256) {
+                return Err("sha256 is not 64 hexadecimal digits".into());
+            }
+            Ok(Some(ArchivePin {
+                version: version.clone(),
+                url: url.clone(),
+                sha256: sha256.clone(),
+                status: status.clone(),
+            }))
+        }
+        _ if is_registry => Err("lacks registry_version, url, sha256 or status".into()),
+        _ => Err("has keys of a node of the registry, and is none".into()),
     }
 }
 
