@@ -4,9 +4,11 @@
 //! Neither ever sees a configuration, hook, filter or work tree that a third party wrote.
 
 mod bare_repository;
+mod distance;
 mod error;
 mod library;
 pub mod objects;
+pub(crate) mod owner_repository;
 mod program;
 mod ref_lookup;
 pub(crate) mod ref_membership;

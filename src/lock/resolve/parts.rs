@@ -3,9 +3,7 @@
 use rayon::prelude::*;
 
 use super::submodules::SubmodulePins;
-use super::{
-    CommitQuery, PinChange, RepositoryResolver, RepositorySnapshot, SourceTexts, UpdatePolicy,
-};
+use super::{CommitQuery, RepositoryResolver, RepositorySnapshot, SourceTexts, UpdatePolicy};
 use crate::lock::python::RequirementLine;
 use crate::lock::tree_facts::TreeFacts;
 use crate::lock::{Lock, PartRequirements, RepositoryPin, requirements};
@@ -152,7 +150,8 @@ pub(super) fn part_requirements(
 pub(super) struct ResolvedPart {
     pub name: String,
     pub pin: RepositoryPin,
-    pub moved: Option<PinChange>,
+    /// Commits between its old pin and its new one, where known.
+    pub commits: Option<usize>,
     pub seen: SeenTree,
 }
 
@@ -242,7 +241,7 @@ fn resolve_part(
         let kept = ResolvedPart {
             name: name.to_string(),
             pin: pin.clone(),
-            moved: None,
+            commits: None,
             seen: SeenTree::default(),
         };
         if asks_known {
@@ -282,12 +281,6 @@ fn resolve_part(
     excluded.sort_by(|a, b| a.path.cmp(&b.path));
     let same_repo = before.filter(|p| p.repo == repo);
     let commits = same_repo.and_then(|p| repos.commit_distance(repo, &p.commit, &commit));
-    let moved = PinChange {
-        name: name.to_string(),
-        from: before.map(|p| p.commit),
-        to: Some(commit),
-        commits,
-    };
     let pin = RepositoryPin {
         repo: repo.into(),
         git_ref: git_ref.into(),
@@ -299,7 +292,7 @@ fn resolve_part(
     Ok(ResolvedPart {
         name: name.to_string(),
         pin,
-        moved: Some(moved),
+        commits,
         seen,
     })
 }
