@@ -158,7 +158,7 @@ fn a_node_of_the_registry_is_pinned_by_its_archive() {
 
     $ comfy lock
     Added comfyui COMMIT
-    Added kj-pack COMMIT
+    Added kj-pack 1.0.4
     Added lib 1.0
     Locked 2 repositories, 1 Python package in comfy.lock.
 
@@ -226,7 +226,7 @@ fn a_node_of_the_registry_is_pinned_by_its_archive() {
     exit 1
 
     $ comfy update kj-pack
-    Updated kj-pack COMMIT -> COMMIT
+    Updated kj-pack 1.0.4 -> 1.0.5
     warning: node.kj-pack: version 1.0.5 is flagged: a scan of the registry found something in it
     Wrote comfy.lock. Review it with `comfy plan`, then commit it.
 
