@@ -49,6 +49,7 @@
 //! pure    roles
 //! pure    manifest  text problem
 //! pure    tree      text problem manifest
+//! pure    workflow  text problem manifest
 //! pure    lock      text problem progress tree manifest
 //! pure    desired   text problem ids roles manifest lock
 //! pure    plan      text problem ids manifest lock desired
@@ -64,7 +65,7 @@
 //! effects apply     text problem progress ids manifest desired plan kinds render host records
 //! effects project   text problem manifest lock desired plan host
 //! effects demo      text problem render host
-//! effects cli       text problem ids roles tree manifest lock desired plan kinds render host history doctor records gateway launch apply project demo
+//! effects cli       text problem ids roles tree workflow manifest lock desired plan kinds render host history doctor records gateway launch apply project demo
 //! ```
 //!
 //! # Glossary
@@ -113,3 +114,4 @@ mod roles;
 mod testing;
 mod text;
 pub mod tree;
+mod workflow;

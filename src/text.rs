@@ -94,6 +94,7 @@ pub(crate) fn without_colors(line: &str) -> String {
 pub(crate) fn count_of(n: usize, one: &str) -> String {
     let plural = match one.strip_suffix('y') {
         Some(stem) if one != "key" => format!("{stem}ies"),
+        _ if one.ends_with('s') => format!("{one}es"),
         _ => format!("{one}s"),
     };
     format!("{n} {}", if n == 1 { one } else { &plural })

@@ -181,7 +181,7 @@ pub(crate) fn other_program_text(other: &OtherProgram) -> String {
 }
 
 /// Returns the path without `.` and `..`, which comfy.toml refuses.
-fn clean_path(path: &Path) -> PathBuf {
+pub(super) fn clean_path(path: &Path) -> PathBuf {
     let mut out = PathBuf::new();
     for part in path.components() {
         match part {

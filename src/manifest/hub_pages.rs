@@ -126,6 +126,31 @@ pub(crate) fn remedy_for_source(text: &str) -> Option<String> {
     remedy_for_page(text, HUGGING_FACE, CIVITAI)
 }
 
+/// Returns the `source` of a model at this address, in the form that tells its hash where a hub has
+/// it; `None` if comfy does not fetch from there.
+pub(crate) fn source_of_address(address: &str) -> Option<String> {
+    let path = address.split(['?', '#']).next().unwrap_or(address);
+    for server in [HUGGING_FACE, "https://hf.co"] {
+        let rest = path.strip_prefix(server).and_then(|p| p.strip_prefix('/'));
+        if let Some((repo, rest)) = rest.and_then(split_repository)
+            && let Some((verb, rest)) = rest.split_once('/')
+            && ["resolve", "blob", "raw"].contains(&verb)
+            && let Some((revision, file)) = rest.split_once('/')
+        {
+            let file = percent_decoded(file);
+            return Some(hub_source(repo, revision, &file));
+        }
+    }
+    for server in [CIVITAI, "https://www.civitai.com"] {
+        if let Some(rest) = path.strip_prefix(server) {
+            let version = rest.strip_prefix("/api/download/models/")?;
+            let is_number = !version.is_empty() && version.bytes().all(|b| b.is_ascii_digit());
+            return is_number.then(|| format!("civitai:{version}"));
+        }
+    }
+    check_source(address).is_ok().then(|| address.to_string())
+}
+
 /// Checks a model's `source`.
 ///
 /// # Errors

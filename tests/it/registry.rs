@@ -409,3 +409,117 @@ fn a_folder_of_ones_own_is_pinned_by_what_it_holds() {
     exit 1
     "#);
 }
+
+#[test]
+fn a_workflow_s_nodes_and_models_are_told_and_added() {
+    let Some(w) = World::new("", &[("known", "")]) else {
+        return;
+    };
+    let registry = Registry::start();
+    registry.publish(
+        "1.0.4",
+        "Active",
+        archive(&[("__init__.py", "MAP = {'KJ': 1}\n")]),
+    );
+    w.commit_files(
+        "known",
+        &[(
+            "__init__.py",
+            b"NODE_CLASS_MAPPINGS = {\"OfKnown\": 1, 'Twice': 2}\n",
+            0o100_644,
+        )],
+    );
+    let models = w.root.join("models");
+    fs::create_dir_all(models.join("loras/style")).unwrap();
+    fs::create_dir_all(models.join("vae")).unwrap();
+    for path in [
+        "loras/style/a.safetensors",
+        "loras/two.safetensors",
+        "vae/two.safetensors",
+    ] {
+        fs::write(models.join(path), "x").unwrap();
+    }
+    let workflow = json!({ "nodes": [
+        { "type": "A", "properties": { "cnr_id": "kj-pack", "ver": "1.0.4" } },
+        { "type": "B", "properties": { "cnr_id": "no-such" } },
+        { "type": "C", "properties": { "aux_id": "up/known" } },
+        { "type": "D", "properties": { "aux_id": "up/other", "ver": "0123456789012345678901234567890123456789" } },
+        { "type": "OfKnown" },
+        { "type": "Nowhere" },
+        { "type": "Lora", "properties": { "cnr_id": "comfy-core", "models": [
+            { "name": "new.safetensors", "url": "https://huggingface.co/o/r/resolve/main/new.safetensors?download=true", "directory": "checkpoints" },
+            { "name": "lost.safetensors" } ] },
+          "widgets_values": ["style\\a.safetensors", "two.safetensors", 3] },
+    ] });
+    fs::write(w.root.join("w.json"), workflow.to_string()).unwrap();
+    let run = |commands: &[&str]| {
+        let one = |c: &&str| w.with(c, |c| registry.set_up(c));
+        commands.iter().map(one).collect::<Vec<_>>().join("\n")
+    };
+    run(&["add share models ./models"]);
+    let before = fs::read_to_string(w.toml()).unwrap();
+    let said = run(&[
+        "lock",
+        "add --workflow w.json -n",
+        "add --workflow w.json --yes",
+    ]);
+    insta::assert_snapshot!(said, @"
+    $ comfy lock
+    Added comfyui COMMIT
+    Added known COMMIT
+    Locked 2 repositories in comfy.lock.
+
+    $ comfy add --workflow w.json -n
+    Nodes
+      known      kj-pack   the registry's version 1.0.4 (1 class)
+      unknown    no-such   the registry has no node of this id
+      found      up/known  node.known (1 class)
+      known      up/other  https://github.com/up/other at COMMIT (1 class)
+      unknown    Nowhere   no node of comfy.toml has it, and the registry knows none that has
+      found      OfKnown   node.known
+    Models
+      unknown    lost.safetensors     it is in no share, and the workflow does not say where it comes from
+      known      new.safetensors      checkpoints/new.safetensors from hf://o/r/new.safetensors
+      known      style/a.safetensors  loras/style/a.safetensors of share models is adopted
+      ambiguous  two.safetensors      there are loras/two.safetensors of share models and vae/two.safetensors of share models
+    Would add 2 nodes and 2 models to comfy.toml.
+    exit 2
+
+    $ comfy add --workflow w.json --yes
+    Nodes
+      known      kj-pack   the registry's version 1.0.4 (1 class)
+      unknown    no-such   the registry has no node of this id
+      found      up/known  node.known (1 class)
+      known      up/other  https://github.com/up/other at COMMIT (1 class)
+      unknown    Nowhere   no node of comfy.toml has it, and the registry knows none that has
+      found      OfKnown   node.known
+    Models
+      unknown    lost.safetensors     it is in no share, and the workflow does not say where it comes from
+      known      new.safetensors      checkpoints/new.safetensors from hf://o/r/new.safetensors
+      known      style/a.safetensors  loras/style/a.safetensors of share models is adopted
+      ambiguous  two.safetensors      there are loras/two.safetensors of share models and vae/two.safetensors of share models
+    Added 2 nodes and 2 models to comfy.toml.
+    `comfy lock` pins what was added.
+    exit 2
+    ");
+    let after = fs::read_to_string(w.toml()).unwrap();
+    let diff = similar_lines(&before, &after);
+    insta::assert_snapshot!(diff, @r#"
+    [nodes.kj-pack]
+    registry = "kj-pack"
+    version = "1.0.4"
+    [nodes.other]
+    repo = "https://github.com/up/other"
+    ref = "0123456789012345678901234567890123456789"
+    [models."checkpoints/new.safetensors"]
+    source = "hf://o/r/new.safetensors"
+    [models."loras/style/a.safetensors"]
+    "#);
+}
+
+/// The lines that are new.
+fn similar_lines(before: &str, after: &str) -> String {
+    let old: Vec<&str> = before.lines().collect();
+    let new = after.lines().filter(|l| !l.is_empty() && !old.contains(l));
+    new.map(|l| format!("{l}\n")).collect()
+}

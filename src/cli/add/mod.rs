@@ -1,9 +1,13 @@
 mod model;
 mod node;
 mod share;
+mod workflow;
+mod workflow_models;
+
+use std::path::Path;
 
 use super::GlobalArgs;
-use crate::problem::Result;
+use crate::problem::{Context, Result};
 
 /// Add a node, a model or a share to comfy.toml, keeping its comments
 #[derive(clap::Args)]
@@ -15,11 +19,14 @@ use crate::problem::Result;
         model checkpoints/sd15.safetensors --source hf://org/repo/sd15.safetensors\n  comfy add \
         model loras/mine.safetensors       adopts an existing file\n  comfy add model \
         --all                        adopts every model in the model shares\n  comfy add share \
-        output ~/ai/output --access write"
+        output ~/ai/output --access write\n  comfy add --workflow picture.png             what a workflow names"
 )]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct AddArgs {
     #[command(subcommand)]
-    what: AddTarget,
+    what: Option<AddTarget>,
+    #[command(flatten)]
+    workflow: workflow::WorkflowArgs,
 }
 
 #[derive(clap::Subcommand)]
@@ -34,8 +41,29 @@ enum AddTarget {
 
 pub(crate) fn run(global: &GlobalArgs, args: &AddArgs) -> Result<u8> {
     match &args.what {
-        AddTarget::Node(a) => node::run(global, a),
-        AddTarget::Model(a) => model::run(global, a),
-        AddTarget::Share(a) => share::run(global, a),
+        Some(AddTarget::Node(a)) => node::run(global, a),
+        Some(AddTarget::Model(a)) => model::run(global, a),
+        Some(AddTarget::Share(a)) => share::run(global, a),
+        None => workflow::run(global, &args.workflow),
     }
+}
+
+/// A path of the command line as comfy.toml names it: whole, and below the owner's home by `~`, so
+/// that other machines find it too.
+fn manifest_path(given: &str, home: Option<&Path>) -> Result<String> {
+    if given.starts_with("~/") {
+        return Ok(given.to_string());
+    }
+    let here = std::env::current_dir().context("find the current folder")?;
+    let whole = here.join(given);
+    // What does not exist yet is taken as it is written.
+    let whole = whole
+        .canonicalize()
+        .unwrap_or_else(|_| super::init::clean_path(&whole));
+    let real_home = home.and_then(|h| h.canonicalize().ok());
+    let below = real_home.and_then(|h| Some(whole.strip_prefix(&h).ok()?.to_path_buf()));
+    Ok(match below {
+        Some(below) => format!("~/{}", below.display()),
+        None => whole.display().to_string(),
+    })
 }

@@ -109,28 +109,22 @@ fn repository_lines(given: &str) -> Result<(SectionLines, String)> {
     Ok((lines, name))
 }
 
-/// A folder as comfy.toml names it: below the owner's home where it is there, so that other machines
-/// find it too.
 fn own_folder(given: &str, home: Option<&Path>) -> Result<String> {
-    let here = std::env::current_dir().context("find the current folder")?;
     let whole = match (given.strip_prefix("~/"), home) {
         (Some(rest), Some(home)) => home.join(rest),
-        _ => here.join(given),
+        _ => Path::new(given).to_path_buf(),
     };
-    let whole = whole
-        .canonicalize()
+    let seen = whole
+        .metadata()
         .with_context(|| format!("open {}", escape_text(given)))
         .map_err(|p| {
             p.with_hint("give the folder of a node of your own; a repository is OWNER/NAME")
         })?;
-    if !whole.is_dir() {
-        return Err(Problem::new(format!("{} is not a folder", whole.display()))
-            .with_hint("give the folder of a node, with its __init__.py"));
+    if !seen.is_dir() {
+        return Err(
+            Problem::new(format!("{} is not a folder", escape_text(given)))
+                .with_hint("give the folder of a node, with its __init__.py"),
+        );
     }
-    let real_home = home.and_then(|h| h.canonicalize().ok());
-    let below = real_home.and_then(|h| Some(whole.strip_prefix(&h).ok()?.to_path_buf()));
-    Ok(match below {
-        Some(below) => format!("~/{}", below.display()),
-        None => whole.display().to_string(),
-    })
+    super::manifest_path(given.trim_end_matches('/'), home)
 }
