@@ -27,6 +27,7 @@
 //! | who gets in at ComfyUI's port | [`gateway::access`]; `gateway::relay` passes requests on |
 //! | what a launched ComfyUI may touch | [`confine`], as data; `host::confine` has the kernel enforce it |
 //! | where a message's hint comes from | beside the message: [`problem::Problem::with_hint`]; for a failed system call, [`problem::IoKind`]; for uv, `lock::uv`; for ComfyUI's log, [`launch::import_log`] |
+//! | what moved between two locks | [`lock::difference`]; of the commits of comfy.lock, [`history`] |
 //! | what a command does | [`cli`]: a file for each command |
 //!
 //! To add a kind: its address in [`ids`], a file in [`kinds`], a line in [`kinds::KINDS`]; what root
@@ -56,13 +57,14 @@
 //! effects render    text problem progress ids manifest lock plan
 //! effects host      text problem progress ids roles tree manifest lock desired plan confine
 //! effects doctor    manifest plan
+//! effects history   text problem lock host
 //! effects records   text problem ids desired host
 //! effects gateway   text problem manifest confine render host
 //! effects launch    text problem ids manifest desired plan confine render host doctor records gateway
 //! effects apply     text problem progress ids manifest desired plan kinds render host records
 //! effects project   text problem manifest lock desired plan host
 //! effects demo      text problem render host
-//! effects cli       text problem ids roles tree manifest lock desired plan kinds render host doctor records gateway launch apply project demo
+//! effects cli       text problem ids roles tree manifest lock desired plan kinds render host history doctor records gateway launch apply project demo
 //! ```
 //!
 //! # Glossary
@@ -93,6 +95,7 @@ pub mod demo;
 pub mod desired;
 mod doctor;
 pub mod gateway;
+mod history;
 pub mod host;
 mod ids;
 mod kinds;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use bytestring::ByteString;
 
-use super::desired::{MachineContext, PrimaryUser};
+use super::desired::{InstancePaths, MachineContext, PrimaryUser};
 use super::lock::{self, Lock};
 use super::manifest::{IsolationMode, Manifest};
 use super::plan::Desired;
@@ -32,6 +32,8 @@ pub(crate) struct ComfyProject {
     pub hostname: String,
     pub manifest: Manifest,
     pub lock: Option<(Lock, ByteString)>,
+    /// Where comfy.lock is, or would be.
+    pub lock_path: PathBuf,
 }
 
 /// Returns the folder of the manifest.
@@ -68,6 +70,20 @@ pub(crate) fn manifest_folder(args: &ProjectArgs) -> Result<PathBuf> {
             here.display()
         ))
         .with_hint("`comfy init` creates one; `comfy demo` shows the whole cycle without one")),
+    }
+}
+
+/// Returns the path of comfy.lock: beside comfy.toml, or, where that is a link, beside the real one.
+/// Dotfile managers make such links, and only for files that they know.
+pub(crate) fn lock_path(dir: &Path) -> PathBuf {
+    let beside = dir.join(lock::FILE);
+    if beside.symlink_metadata().is_ok() {
+        return beside;
+    }
+    // Whose links these are is checked when comfy.toml is read.
+    match dir.join(MANIFEST).canonicalize() {
+        Ok(real) => real.with_file_name(lock::FILE),
+        Err(_) => beside,
     }
 }
 
@@ -123,7 +139,7 @@ impl ComfyProject {
         // Only root also reads for others: whose files are acceptable is known once the manifest
         // gives the primary user.
         let known = !root || caller.is_some();
-        let at = dir.join(lock::FILE);
+        let at = lock_path(dir);
         let read = |path: &Path| {
             if known {
                 fs::read_trusted(path, &owners)
@@ -173,6 +189,7 @@ impl ComfyProject {
             hostname: hostname.into(),
             manifest,
             lock,
+            lock_path: at,
         })
     }
 
@@ -206,6 +223,20 @@ impl ComfyProject {
         if !cover.problems.is_empty() {
             return Err(Problem::from_many(cover.problems));
         }
+        let desired = Desired::new(&self.manifest, lock, text, &self.machine_context()?)?;
+        Ok((desired, cover.warnings))
+    }
+
+    /// Where the instance lies on this machine, whatever comfy.lock says.
+    ///
+    /// # Errors
+    /// As [`ComfyProject::owner`].
+    pub(crate) fn instance_paths(&self) -> Result<InstancePaths> {
+        let context = self.machine_context()?;
+        Ok(crate::desired::instance_paths(&self.manifest, &context))
+    }
+
+    fn machine_context(&self) -> Result<MachineContext> {
         let owner = self.owner()?;
         let repository = self
             .dir
@@ -214,19 +245,13 @@ impl ComfyProject {
             .unwrap_or(&self.dir)
             .to_path_buf();
         let data_home = data_home(&owner.home);
-        let desired = Desired::new(
-            &self.manifest,
-            lock,
-            text,
-            &MachineContext {
-                hostname: self.hostname.clone(),
-                owner,
-                platform: machine::host_platform(),
-                data_home,
-                repository,
-            },
-        )?;
-        Ok((desired, cover.warnings))
+        Ok(MachineContext {
+            hostname: self.hostname.clone(),
+            owner,
+            platform: machine::host_platform(),
+            data_home,
+            repository,
+        })
     }
 }
 

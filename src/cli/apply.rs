@@ -1,10 +1,7 @@
-use std::io::{BufRead, IsTerminal, Write};
-use std::os::fd::AsFd;
 use std::path::PathBuf;
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-
 use super::GlobalArgs;
+use super::approval::Approval;
 use super::import_check::{self, ImportCheck};
 use super::plan::{SavedPlan, print_plan};
 use crate::apply::journal::ApplyCaller;
@@ -20,8 +17,8 @@ use crate::plan::Plan;
 use crate::plan::change::ApplyOutcome;
 use crate::plan::select::ResourceSelection;
 use crate::problem::{Context, Problem, Result};
-use crate::project::{ComfyProject, MANIFEST};
-use crate::records::import_results::ImportResults;
+use crate::project::ComfyProject;
+use crate::records::import_results::{ImportHealth, ImportResults};
 use crate::records::running;
 use crate::render;
 use crate::render::bars::TerminalProgress;
@@ -75,6 +72,7 @@ pub(crate) fn run(global: &GlobalArgs, args: &ApplyArgs) -> Result<u8> {
         quiet: args.json || (global.quiet && args.yes),
         from_file: saved.is_some(),
         what: "apply",
+        once_approved: None,
     };
     let desired = super::desired_state(&project)?;
     let apply = ApplyJob {
@@ -85,45 +83,92 @@ pub(crate) fn run(global: &GlobalArgs, args: &ApplyArgs) -> Result<u8> {
         offline: args.offline,
         saved: saved.map(|s| s.plan),
     };
+    let done = apply.run(&ask)?;
+    let finish = ApplyFinish {
+        verbose: global.verbose,
+        check: !args.no_check,
+        back: args.rollback_on_failure,
+        ask: !args.yes && !args.json && import_check::is_interactive(),
+    };
+    if !args.json {
+        return finish_apply(&project, &desired, done, &finish).map(|()| 0);
+    }
     let CarriedOut {
         outcome,
         plan,
         elevated,
-    } = apply.run(&ask)?;
-    if !args.json && plan.is_empty() {
-        print_plan(&plan, &desired, global.verbose);
-    } else if !args.json {
+    } = done;
+    let health = finish.load_all(&project, &desired, &plan, elevated);
+    let document = render::plan_json::plan_document(&plan);
+    let plan = serde_json::from_str::<serde_json::Value>(&document).unwrap_or_default();
+    render::print_stdout(&render::plan_json::json_text(
+        &serde_json::json!({ "format_version": 1, "outcome": outcome, "health": health.as_ref().ok(), "plan": plan }),
+    ));
+    health.map(|_| 0)
+}
+
+/// What follows the steps of an apply.
+pub(crate) struct ApplyFinish {
+    pub verbose: bool,
+    /// Load everything once.
+    pub check: bool,
+    /// Go back to the previous generation if more fails than before.
+    pub back: bool,
+    /// A user is there who can be asked.
+    pub ask: bool,
+}
+
+impl ApplyFinish {
+    fn load_all(
+        &self,
+        project: &ComfyProject,
+        desired: &Desired,
+        plan: &Plan,
+        elevated: Option<ElevatedApply>,
+    ) -> Result<Option<ImportHealth>> {
+        if !self.check {
+            ImportResults::clear_pending(&desired.paths);
+            return Ok(None);
+        }
+        let check = ImportCheck {
+            project,
+            desired,
+            back: self.back,
+            ask: self.ask,
+        };
+        check.run_check(plan, elevated)
+    }
+}
+
+/// Tells people what an apply did, and loads everything once.
+///
+/// # Errors
+/// As [`ImportCheck::run_check`].
+pub(crate) fn finish_apply(
+    project: &ComfyProject,
+    desired: &Desired,
+    done: CarriedOut,
+    finish: &ApplyFinish,
+) -> Result<()> {
+    let CarriedOut {
+        outcome,
+        plan,
+        elevated,
+    } = done;
+    if plan.is_empty() {
+        print_plan(&plan, desired, finish.verbose);
+    } else {
         render::print_stdout(&render::plan_text::outcome_line(&outcome, "Apply"));
         outcome
             .notes
             .iter()
             .for_each(|n| render::print_note(&format!("Note: {n}")));
     }
-    let check = ImportCheck {
-        project: &project,
-        desired: &desired,
-        back: args.rollback_on_failure,
-        ask: !args.yes && !args.json && import_check::is_interactive(),
-    };
-    let health = if args.no_check {
-        ImportResults::clear_pending(&desired.paths);
-        Ok(None)
-    } else {
-        check.run_check(&plan, elevated)
-    };
-    if args.json {
-        let plan =
-            serde_json::from_str::<serde_json::Value>(&render::plan_json::plan_document(&plan))
-                .unwrap_or_default();
-        render::print_stdout(&render::plan_json::json_text(
-            &serde_json::json!({ "format_version": 1, "outcome": outcome, "health": health.as_ref().ok(), "plan": plan }),
-        ));
+    finish.load_all(project, desired, &plan, elevated)?;
+    if !plan.is_empty() {
+        print_next_step(&plan, desired);
     }
-    health?;
-    if !args.json && !plan.is_empty() {
-        print_next_step(&plan, &desired);
-    }
-    Ok(0)
+    Ok(())
 }
 
 /// Says what to do after an apply: restart what runs, or start ComfyUI for the first time.
@@ -156,99 +201,6 @@ fn read_saved(file: &PathBuf) -> Result<SavedPlan> {
         .with_hint("save it again with `comfy plan --out FILE`"));
     }
     Ok(saved)
-}
-
-/// How the user approves a plan.
-pub(crate) struct Approval {
-    pub yes: bool,
-    pub verbose: bool,
-    pub quiet: bool,
-    /// The plan was saved and read before.
-    pub from_file: bool,
-    pub what: &'static str,
-}
-
-impl Approval {
-    /// Shows the plan and waits for `yes`. Without a terminal and without `--yes` it refuses.
-    pub(crate) fn approve(&self, plan: &Plan, desired: &Desired) -> Result<()> {
-        if !self.quiet {
-            print_plan(plan, desired, self.verbose);
-        }
-        session::ensure_not_blocked(plan)?;
-        if !self.from_file {
-            self.check_folder(plan, desired)?;
-        }
-        if self.yes {
-            return Ok(());
-        }
-        if !std::io::stdin().is_terminal() {
-            return Err(Problem::new(format!(
-                "cannot ask for approval of the {}: stdin is not a terminal",
-                self.what
-            ))
-            .with_hint("add --yes if you have read the plan"));
-        }
-        if confirm("\nApply this plan? Only \"yes\" is accepted: ")? {
-            Ok(())
-        } else {
-            Err(Problem::new("declined; nothing was changed"))
-        }
-    }
-}
-
-impl Approval {
-    /// Notices a plan that removes what another comfy.toml declares: a wrong `cd` must not take a
-    /// machine down. A comfy.toml that has moved is no other one.
-    fn check_folder(&self, plan: &Plan, desired: &Desired) -> Result<()> {
-        let other = plan.applied_from.as_ref().map(|f| f.join(MANIFEST));
-        let Some(other) = other.filter(|file| file.exists()) else {
-            return Ok(());
-        };
-        let own = desired.manifest_folder().map(|f| f.join(MANIFEST));
-        let own = own.unwrap_or_default();
-        let message = format!(
-            "this machine was last applied from {}; this plan is made from {} and removes something",
-            other.display(),
-            own.display()
-        );
-        if self.yes {
-            return Err(Problem::new(message).with_hint(
-                "run it again without --yes if this is what you want; else change to the other \
-                 folder, or name it with -C",
-            ));
-        }
-        render::print_warning(&message);
-        Ok(())
-    }
-}
-
-/// Asks on the terminal and returns whether the answer is `yes`.
-///
-/// # Errors
-/// The user interrupted it.
-pub(crate) fn confirm(question: &str) -> Result<bool> {
-    let _ = write!(std::io::stderr(), "{question}");
-    // Ctrl-C takes effect at once and not after the next line, as it would while reading.
-    let stdin = std::io::stdin();
-    let mut there = [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)];
-    while matches!(
-        poll(&mut there, PollTimeout::from(100u8)),
-        Ok(0) | Err(nix::errno::Errno::EINTR)
-    ) && !crate::host::signals::is_interrupted()
-    {}
-    if crate::host::signals::is_interrupted() {
-        render::print_stderr("");
-        return Err(Problem::interrupted());
-    }
-    let mut answer = String::new();
-    stdin
-        .lock()
-        .read_line(&mut answer)
-        .context("read the answer")?;
-    if crate::host::signals::is_interrupted() {
-        return Err(Problem::interrupted());
-    }
-    Ok(answer.trim_end_matches('\n') == "yes")
 }
 
 /// A plan to carry out, on the side that has the rights for it.

@@ -1,5 +1,6 @@
 use super::GlobalArgs;
-use super::apply::{ApplyJob, Approval, CarriedOut};
+use super::apply::{ApplyJob, CarriedOut};
+use super::approval::Approval;
 use crate::apply::session::ApplyTask;
 use crate::plan::select::ResourceSelection;
 use crate::problem::Result;
@@ -32,6 +33,7 @@ pub(crate) fn run(global: &GlobalArgs, args: &DestroyArgs) -> Result<u8> {
         quiet: false,
         from_file: false,
         what: "removal",
+        once_approved: None,
     };
     let job = ApplyTask::Destroy {
         purge: args.purge,

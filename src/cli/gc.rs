@@ -1,5 +1,6 @@
 use super::GlobalArgs;
-use super::apply::{ApplyJob, Approval, CarriedOut};
+use super::apply::{ApplyJob, CarriedOut};
+use super::approval::Approval;
 use crate::apply::session::ApplyTask;
 use crate::plan::select::ResourceSelection;
 use crate::plan::{Plan, Step};
@@ -33,6 +34,7 @@ pub(crate) fn run(global: &GlobalArgs, args: &GcArgs) -> Result<u8> {
         quiet: false,
         from_file: false,
         what: "removal",
+        once_approved: None,
     };
     let apply = ApplyJob {
         project: &project,

@@ -2,7 +2,8 @@
 
 use std::io::IsTerminal;
 
-use super::apply::{ApplyJob, confirm};
+use super::apply::ApplyJob;
+use super::approval::{Approval, confirm};
 use super::target::LaunchTarget;
 use crate::apply::owner_side::ElevatedApply;
 use crate::apply::session::ApplyTask;
@@ -189,12 +190,13 @@ impl ImportCheck<'_> {
             offline: true,
             saved: None,
         };
-        apply.run(&super::apply::Approval {
+        apply.run(&Approval {
             yes: true,
             verbose: false,
             quiet: true,
             from_file: false,
             what: "apply",
+            once_approved: None,
         })?;
         Err(Problem::new(format!(
             "{what}: loaded before and fails now, so generation {id} is live again"

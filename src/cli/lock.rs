@@ -5,7 +5,7 @@ use crate::host::fs;
 use crate::host::git::ref_membership::RefMembership;
 use crate::host::models::resolver::HostModelResolver;
 use crate::host::uv::UvRunner;
-use crate::lock::resolve::{self, PinChange, ResolvedLock, Resolvers, UpdatePolicy};
+use crate::lock::resolve::{self, ResolvedLock, Resolvers, UpdatePolicy};
 use crate::lock::{self, coverage};
 use crate::manifest::node_advice;
 use crate::problem::{Context, EXIT_FINDINGS, Problem, Result};
@@ -37,11 +37,12 @@ pub(crate) fn run(global: &GlobalArgs, args: &LockArgs) -> Result<u8> {
     }
     let resolved = resolve_project(&project, &UpdatePolicy::Keep, args.offline)?;
     let written = write_lock(&project, &resolved)?;
-    for l in change_lines(&resolved) {
+    for l in resolved.moved.lines() {
         render::print_stdout(&l);
     }
     let new = resolved
         .moved
+        .pins
         .iter()
         .filter(|m| m.from.is_none() && m.to.is_some())
         .map(|m| m.name.as_str());
@@ -129,7 +130,7 @@ pub(crate) fn warn_off_ref(
 }
 
 /// `10 repositories, 158 Python packages, 12 models`
-fn summary_of_pins(lock: &lock::Lock) -> String {
+pub(crate) fn summary_of_pins(lock: &lock::Lock) -> String {
     let repositories = count_of(lock.nodes.len() + 1, "repository");
     let packages = lock.python.as_ref().map_or(0, |p| p.packages.len());
     let more = [(packages, "Python package"), (lock.models.len(), "model")];
@@ -193,70 +194,6 @@ pub(crate) fn resolve_project(
     Ok(resolved)
 }
 
-/// Returns one line for each pin that changed; the packages of a first lock are one number.
-pub(crate) fn change_lines(resolved: &ResolvedLock) -> Vec<String> {
-    let mut out: Vec<String> = resolved.moved.iter().map(pin_line).collect();
-    out.extend(model_lines(&resolved.models, &resolved.lock));
-    let all = resolved
-        .lock
-        .python
-        .as_ref()
-        .map_or(0, |p| p.packages.len());
-    if resolved.packages.iter().all(|p| p.from.is_none()) && resolved.packages.len() > 5 {
-        out.push(format!("Added {}", count_of(all, "Python package")));
-        return out;
-    }
-    out.extend(resolved.packages.iter().map(|p| match (&p.from, &p.to) {
-        (Some(a), Some(b)) => format!("Updated {} {a} -> {b}", p.name),
-        (None, Some(b)) => format!("Added {} {b}", p.name),
-        (Some(a), None) => format!("Removed {} {a}", p.name),
-        (None, None) => String::new(),
-    }));
-    out
-}
-
-/// Returns one line for each model that changed; many new models are one number.
-fn model_lines(
-    moved: &[crate::lock::resolve::models::ModelMoved],
-    lock: &lock::Lock,
-) -> Vec<String> {
-    let (added, others): (Vec<_>, Vec<_>) = moved.iter().partition(|m| m.from.is_none());
-    let mut out = Vec::new();
-    if added.len() > 5 {
-        let size: u64 = added
-            .iter()
-            .filter_map(|m| lock.models.get(m.path.as_str()))
-            .map(|p| p.size)
-            .sum();
-        out.push(format!(
-            "Added {} ({})",
-            count_of(added.len(), "model"),
-            crate::text::format_bytes(size)
-        ));
-    } else {
-        out.extend(added.iter().filter_map(|m| {
-            Some(format!(
-                "Added {} {}",
-                crate::text::escape_text(&m.path),
-                short_hash(m.to?)
-            ))
-        }));
-    }
-    out.extend(others.iter().map(|m| {
-        let path = crate::text::escape_text(&m.path);
-        match (m.from, m.to) {
-            (Some(a), Some(b)) if a == b => format!("Relocked {path} {}", short_hash(b)),
-            (Some(a), Some(b)) => format!("Updated {path} {} -> {}", short_hash(a), short_hash(b)),
-            _ => format!("Removed {path}"),
-        }
-    }));
-    out
-}
-
-fn short_hash(sha256: lock::Sha256Digest) -> String {
-    sha256.to_string()[..12].to_string()
-}
-
 /// Writes comfy.lock if it differs, through a link of the owner's if there is one: dotfile managers
 /// make such links.
 pub(crate) fn write_lock(project: &ComfyProject, resolved: &ResolvedLock) -> Result<bool> {
@@ -265,26 +202,9 @@ pub(crate) fn write_lock(project: &ComfyProject, resolved: &ResolvedLock) -> Res
         return Ok(false);
     }
     let me = nix::unistd::geteuid().as_raw();
-    let path = project.dir.join(lock::FILE);
-    let real = fs::real_path(&path, me).map_err(Problem::from)?;
+    let path = &project.lock_path;
+    let real = fs::real_path(path, me).map_err(Problem::from)?;
     fs::edit::write_file(&real, text.as_bytes(), 0o644, None)
         .with_context(|| format!("write {}", path.display()))?;
     Ok(true)
-}
-
-/// `Updated impact-pack 1f4c9a3 -> 9e7ae2d (14 commits)`
-fn pin_line(m: &PinChange) -> String {
-    let id = |o: &crate::tree::ObjectId| short_commit(&o.to_string()).to_string();
-    match (&m.from, &m.to) {
-        (Some(a), Some(b)) if a == b => format!("Relocked {} {}", m.name, id(b)),
-        (Some(a), Some(b)) => {
-            let tail = m
-                .commits
-                .map_or(String::new(), |n| format!(" ({})", count_of(n, "commit")));
-            format!("Updated {} {} -> {}{tail}", m.name, id(a), id(b))
-        }
-        (None, Some(b)) => format!("Added {} {}", m.name, id(b)),
-        (Some(a), None) => format!("Removed {} {}", m.name, id(a)),
-        (None, None) => String::new(),
-    }
 }

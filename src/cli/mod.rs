@@ -3,7 +3,9 @@
 
 mod add;
 mod apply;
+mod approval;
 mod cache;
+mod check;
 mod completions;
 mod dedupe;
 mod demo;
@@ -12,8 +14,10 @@ mod doctor;
 mod exec;
 mod export;
 mod gc;
+mod history;
 mod import_check;
 mod init;
+mod list;
 mod lock;
 mod logs;
 mod man;
@@ -23,6 +27,7 @@ mod outdated;
 mod plan;
 mod remove;
 mod restart;
+mod rollback;
 mod run;
 mod set;
 mod shell;
@@ -50,8 +55,8 @@ const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("COMFY_BUILD
 /// Run ComfyUI as a separate user, at full speed, with the whole setup as code.
 ///
 /// comfy.toml declares the setup you want, and comfy.lock pins it. `comfy plan` shows what would
-/// change on this machine; `comfy apply` changes it. To roll back, `git revert` the commit that
-/// changed comfy.lock and apply again.
+/// change on this machine; `comfy apply` changes it. `comfy history` lists
+/// the commits of comfy.lock, and `comfy rollback` goes back to an earlier one.
 #[derive(Parser)]
 #[command(
     name = "comfy",
@@ -106,9 +111,13 @@ enum Command {
     Add(add::AddArgs),
     Remove(remove::RemoveArgs),
     Set(set::SetArgs),
+    Check(check::CheckArgs),
+    List(list::ListArgs),
     Lock(lock::LockArgs),
     Update(update::UpdateArgs),
     Outdated(outdated::OutdatedArgs),
+    History(history::HistoryArgs),
+    Rollback(rollback::RollbackArgs),
     Model(model::ModelArgs),
     Plan(plan::PlanArgs),
     Apply(apply::ApplyArgs),
@@ -221,9 +230,13 @@ fn run(cli: &CommandLine) -> Result<u8> {
         Command::Add(a) => add::run(g, a),
         Command::Remove(a) => remove::run(g, a),
         Command::Set(a) => set::run(g, a),
+        Command::Check(a) => check::run(g, a),
+        Command::List(a) => list::run(g, a),
         Command::Lock(a) => lock::run(g, a),
         Command::Update(a) => update::run(g, a),
         Command::Outdated(a) => outdated::run(g, a),
+        Command::History(a) => history::run(g, a),
+        Command::Rollback(a) => rollback::run(g, a),
         Command::Model(a) => model::run(g, a),
         Command::Plan(a) => plan::run(g, a),
         Command::Apply(a) => apply::run(g, a),

@@ -93,22 +93,28 @@ pub(crate) fn run(global: &GlobalArgs, args: &PlanArgs) -> Result<u8> {
 /// Warns of commits that are not on their refs, as far as the caller's cache knows; asks no server
 /// and creates nothing.
 fn warn_off_ref(project: &ComfyProject, verbose: bool) {
-    let store = crate::host::env::cache_home()
-        .filter(|_| !nix::unistd::geteuid().is_root() || !project.is_isolated())
-        .map(|c| c.join("git"));
-    if let (Some(store), Some((lock, _))) = (store, &project.lock) {
-        let git = GitStore {
-            home: None,
-            program: None,
-            net: NetEnv::default(),
-            store,
-            offline: true,
-            config: PathBuf::new(),
-        };
+    if let (Some(git), Some((lock, _))) = (known_store(Some(project)), &project.lock) {
         super::lock::warn_off_ref(lock, verbose, &|pin| {
             git.known_standing(&pin.repo, &pin.git_ref, &pin.commit)
         });
     }
+}
+
+/// Returns the caller's store, to look up what it knows; it asks no server and creates nothing.
+/// Root does not read it where the accounts are apart.
+pub(crate) fn known_store(project: Option<&ComfyProject>) -> Option<GitStore> {
+    let is_isolated = project.is_none_or(ComfyProject::is_isolated);
+    if nix::unistd::geteuid().is_root() && is_isolated {
+        return None;
+    }
+    Some(GitStore {
+        home: None,
+        program: None,
+        net: NetEnv::default(),
+        store: crate::host::env::cache_home()?.join("git"),
+        offline: true,
+        config: PathBuf::new(),
+    })
 }
 
 /// Prints the plan to stdout.

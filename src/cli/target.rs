@@ -1,15 +1,17 @@
 //! The instance that a command launches: the one of comfy.toml, or, if comfy.toml has a mistake, the
 //! one that was applied.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::GlobalArgs;
 use crate::desired::launch::LaunchSpec;
 use crate::desired::{Desired, GenerationSpec, InstancePaths};
 use crate::host::fs;
+use crate::host::machine::HostMachine;
 use crate::launch::client::{LaunchHandle, request_launch};
 use crate::launch::import_log::LogContext;
 use crate::launch::{LaunchAnswer, LaunchMode, LaunchRequest};
+use crate::plan::look::Look;
 use crate::problem::{Problem, Result};
 use crate::project::{ComfyProject, data_home, manifest_folder};
 use crate::records::{self, running};
@@ -151,7 +153,7 @@ fn only_applied() -> Option<LaunchSpec> {
 }
 
 /// What was applied on this machine for the caller, as far as the caller may read the records.
-fn applied_instances() -> Vec<LaunchSpec> {
+pub(super) fn applied_instances() -> Vec<LaunchSpec> {
     let me = nix::unistd::geteuid();
     let caller = crate::host::env::var("SUDO_UID")
         .filter(|_| me.is_root())
@@ -173,6 +175,14 @@ fn applied_instances() -> Vec<LaunchSpec> {
         .filter_map(|base| read_launch(&base.path().join("records/launch.json"), me.as_raw()).ok())
         .filter(|spec| !spec.account);
     accounts.chain(own).collect()
+}
+
+/// Returns the folder of the comfy.toml that an instance was applied from last, if the caller may read
+/// the records.
+pub(super) fn manifest_folder_of(spec: &LaunchSpec) -> Option<PathBuf> {
+    let machine = HostMachine::new(&spec.paths, &spec.user);
+    let inventory = machine.read_inventory(&spec.paths).ok()?;
+    inventory.manifest_folder
 }
 
 fn read_launch(path: &Path, writer: u32) -> Result<LaunchSpec> {

@@ -1,16 +1,18 @@
 use super::GlobalArgs;
-use super::lock::{change_lines, resolve_project, write_lock};
+use super::lock::{resolve_project, write_lock};
+use super::rollback::{announce_commit, open_for_commit};
 use crate::lock::resolve::UpdatePolicy;
 use crate::problem::Result;
 use crate::project::ComfyProject;
 use crate::render;
+use crate::text::short_commit;
 
 /// Update pins to the newest commit of their refs
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  comfy update                updates everything\n  comfy update \
         impact-pack    updates one node\n  comfy update numpy          updates one Python \
-        package\n  comfy update comfyui --dry-run"
+        package\n  comfy update comfyui --dry-run\n  comfy update --commit       commits comfy.lock, with a summary as the message"
 )]
 pub(crate) struct UpdateArgs {
     /// A node, `comfyui`, `python` for all packages, a package, or a model's path [default:
@@ -20,14 +22,21 @@ pub(crate) struct UpdateArgs {
     /// Show what would change; write nothing
     #[arg(short = 'n', long)]
     dry_run: bool,
+    /// Commit comfy.lock, with what moved as the message
+    #[arg(long, conflicts_with = "dry_run")]
+    commit: bool,
 }
 
 pub(crate) fn run(global: &GlobalArgs, args: &UpdateArgs) -> Result<u8> {
     let project = ComfyProject::open(global)?;
+    let repository = match args.commit {
+        true => Some(open_for_commit(&project)?),
+        false => None,
+    };
     let resolved = resolve_project(&project, &UpdatePolicy::Move(&args.names), false)?;
     // Printed only once it is true.
     let wrote = !args.dry_run && write_lock(&project, &resolved)?;
-    for text in change_lines(&resolved) {
+    for text in resolved.moved.lines() {
         render::print_stdout(&if args.dry_run {
             text.replacen("Updated", "Would update", 1)
                 .replacen("Added", "Would add", 1)
@@ -36,7 +45,7 @@ pub(crate) fn run(global: &GlobalArgs, args: &UpdateArgs) -> Result<u8> {
             text
         });
     }
-    if resolved.moved.is_empty() && resolved.packages.is_empty() && resolved.models.is_empty() {
+    if resolved.moved.is_empty() {
         render::print_note(&match &args.names[..] {
             [] => "Everything is up to date.".to_string(),
             names => format!(
@@ -45,8 +54,18 @@ pub(crate) fn run(global: &GlobalArgs, args: &UpdateArgs) -> Result<u8> {
             ),
         });
     }
-    if wrote {
-        render::print_note("Wrote comfy.lock. Review it with `comfy plan`, then commit it.");
+    match &repository {
+        _ if !wrote => {}
+        None => {
+            render::print_note("Wrote comfy.lock. Review it with `comfy plan`, then commit it.")
+        }
+        Some(repository) => {
+            let (subject, message) = resolved.moved.commit_message();
+            let text = resolved.lock.render();
+            let files = [(&repository.lock, text.as_bytes())];
+            let id = repository.commit_files(&files, &message)?.to_string();
+            announce_commit(repository, short_commit(&id), &subject);
+        }
     }
     Ok(0)
 }

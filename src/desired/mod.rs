@@ -299,7 +299,7 @@ pub(crate) fn below_home(home: &Path, path: &str) -> PathBuf {
 }
 
 /// Returns the paths of the instance.
-fn instance_paths(m: &Manifest, cx: &MachineContext) -> InstancePaths {
+pub(crate) fn instance_paths(m: &Manifest, cx: &MachineContext) -> InstancePaths {
     let none = m.host.isolation == IsolationMode::None;
     let prefix = match &m.host.prefix {
         Some(p) => below_home(&cx.owner.home, &p.to_string_lossy()),

@@ -4,6 +4,7 @@
 
 pub(crate) mod coverage;
 mod describe;
+pub(crate) mod difference;
 pub(crate) mod markers;
 pub(crate) mod model_pin;
 pub(crate) mod python;

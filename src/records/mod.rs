@@ -1,5 +1,6 @@
 //! What one process of comfy records for another: what is running, how it exited, what loaded.
 
+pub(crate) mod applied_locks;
 pub(crate) mod import_results;
 pub(crate) mod running;
 

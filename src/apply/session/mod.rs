@@ -24,6 +24,7 @@ use crate::plan::step::PlannedStep;
 use crate::plan::{Action, Plan, Step};
 use crate::problem::{Problem, Result};
 use crate::progress::Reporter;
+use crate::records::applied_locks::{self, AppliedDetail};
 use crate::records::import_results::ImportResults;
 use folders::{missing_folders, sweep_leftovers};
 
@@ -42,6 +43,18 @@ pub(crate) enum ApplyTask {
         /// The time in the backup's name, the same for both sides that make this plan.
         at: chrono::DateTime<chrono::Utc>,
     },
+}
+
+impl ApplyTask {
+    /// Its name in the audit log.
+    fn word(&self) -> &'static str {
+        match self {
+            ApplyTask::Apply => applied_locks::APPLY,
+            ApplyTask::Back { .. } => applied_locks::BACK,
+            ApplyTask::Gc(_) => "gc",
+            ApplyTask::Destroy { .. } => "destroy",
+        }
+    }
 }
 
 pub(crate) struct ApplySession<'a> {
@@ -230,10 +243,15 @@ impl ApplySession<'_> {
         } else {
             "applied, but the machine is not clean"
         };
-        journal.append_event(
-            said,
-            &serde_json::json!({ "changes": plan.changes.len(), "steps": plan.steps.len() }),
-        );
+        let detail = AppliedDetail {
+            changes: plan.changes.len(),
+            steps: plan.steps.len(),
+            lock: d.lock_digest.to_string(),
+            task: self.job.word().into(),
+            generation: crate::records::running::current_generation(&d.paths)
+                .map(|id| id.to_string()),
+        };
+        journal.append_event(said, &serde_json::json!(detail));
         journal.write_receipt(plan, said)?;
         clean
     }

@@ -4,10 +4,12 @@
 //! Neither ever sees a configuration, hook, filter or work tree that a third party wrote.
 
 mod bare_repository;
+mod distance;
 mod error;
 mod library;
 pub mod objects;
 mod other_sources;
+pub(crate) mod owner_repository;
 mod program;
 mod ref_lookup;
 pub(crate) mod ref_membership;

@@ -43,7 +43,7 @@ pub(crate) fn marker_ref(commit: &ObjectId) -> String {
 }
 
 /// Opens a repository of the store. libgit2 obeys it, so it must be as comfy made it.
-fn open_repository(folder: &Path) -> Result<Repository> {
+pub(super) fn open_repository(folder: &Path) -> Result<Repository> {
     set_up()?;
     bare_repository::must_be_ours(folder)?;
     Repository::open_bare(folder).with_context(|| format!("open {}", folder.display()))

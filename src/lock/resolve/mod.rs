@@ -17,13 +17,14 @@ use std::collections::BTreeMap;
 
 use super::python::{self, PackageResolver};
 use super::{ArchivePin, Lock, PartRequirements, RepositoryPin};
-use crate::lock::resolve::models::{ModelMoved, ModelResolver};
+use crate::lock::difference::LockDifference;
+use crate::lock::resolve::models::ModelResolver;
 use crate::lock::tree_facts::{self, TreeFacts, project_version};
 use crate::manifest::Manifest;
 use crate::problem::{Problem, Result};
 use crate::progress::{Progress, Reporter};
 use crate::tree::{ExcludedEntry, ObjectId, TreeExclusions, TreeListing};
-use packages::{package_changes, resolve_packages};
+use packages::resolve_packages;
 use parts::{ResolvedPart, part_requirements, resolve_repositories};
 
 /// Where repositories are asked: the real one is [`crate::host::git::GitStore`].
@@ -109,29 +110,10 @@ pub(crate) enum UpdatePolicy<'a> {
     Move(&'a [String]),
 }
 
-/// One pin that is new or differs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct PinChange {
-    pub name: String,
-    pub from: Option<ObjectId>,
-    pub to: Option<ObjectId>,
-    /// Commits between, where known.
-    pub commits: Option<usize>,
-}
-
-/// One Python package that is new, gone or at another version.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct PackageMoved {
-    pub name: String,
-    pub from: Option<String>,
-    pub to: Option<String>,
-}
-
 pub(crate) struct ResolvedLock {
     pub lock: Lock,
-    pub moved: Vec<PinChange>,
-    pub packages: Vec<PackageMoved>,
-    pub models: Vec<ModelMoved>,
+    /// What moved, with the commits between.
+    pub moved: LockDifference,
     /// What a person should know of the packages; only where they were resolved anew.
     pub remarks: Vec<String>,
 }
@@ -152,15 +134,14 @@ pub(crate) fn resolve_manifest(
         ensure_known_names(manifest, old, names)?;
     }
     let results = resolve_repositories(manifest, old, mode, repos, report);
-    let (mut pins, mut moved, mut problems, mut asks) =
-        (BTreeMap::new(), Vec::new(), Vec::new(), BTreeMap::new());
-    let mut all_facts = Vec::new();
+    let (mut pins, mut problems, mut asks) = (BTreeMap::new(), Vec::new(), BTreeMap::new());
+    let (mut all_facts, mut distances) = (Vec::new(), BTreeMap::new());
     for r in results {
         match r {
             Ok(ResolvedPart {
                 name,
                 pin,
-                moved: m,
+                commits,
                 seen,
             }) => {
                 all_facts.extend(seen.facts.map(|f| (name.clone(), f)));
@@ -173,7 +154,7 @@ pub(crate) fn resolve_manifest(
                 if asked != PartRequirements::default() {
                     asks.insert(address, asked);
                 }
-                moved.extend(m);
+                distances.extend(commits.map(|n| (name.clone(), n)));
                 pins.insert(name, pin);
             }
             Err(p) => problems.push(p),
@@ -182,37 +163,28 @@ pub(crate) fn resolve_manifest(
     if !problems.is_empty() {
         return Err(Problem::from_many(problems));
     }
-    for (name, pin) in old.iter().flat_map(|l| &l.nodes) {
-        if !pins.contains_key(name) {
-            moved.push(PinChange {
-                name: name.clone(),
-                from: Some(pin.commit),
-                to: None,
-                commits: None,
-            });
-        }
-    }
     let comfyui = pins
         .remove("comfyui")
         .ok_or_else(|| Problem::new("no pin for comfyui"))?;
-    let before = old.and_then(|l| l.python.as_ref());
     let (python, package_remarks) = resolve_packages(manifest, &asks, old, mode, uv, report)?;
     let mut remarks = node_remarks(manifest, &comfyui, &all_facts, repos, report);
     remarks.extend(status_remarks(&pins));
     remarks.extend(package_remarks);
-    let packages = package_changes(before, &python);
-    let (models, models_moved) = models::resolve_models(manifest, old, mode, ask.library, report)?;
+    let models = models::resolve_models(manifest, old, mode, ask.library, report)?;
+    let lock = Lock {
+        comfyui,
+        nodes: pins,
+        asks,
+        python: Some(python),
+        models,
+    };
+    let mut moved = LockDifference::between(old, &lock);
+    for pin in &mut moved.pins {
+        pin.commits = distances.get(&pin.name).copied();
+    }
     Ok(ResolvedLock {
-        lock: Lock {
-            comfyui,
-            nodes: pins,
-            asks,
-            python: Some(python),
-            models,
-        },
+        lock,
         moved,
-        packages,
-        models: models_moved,
         remarks,
     })
 }

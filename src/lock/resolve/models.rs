@@ -4,8 +4,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bytestring::ByteString;
-
 use super::UpdatePolicy;
 use crate::lock::{Lock, ModelOrigin, ModelPin, Sha256Digest};
 use crate::manifest::{Manifest, Table};
@@ -43,14 +41,6 @@ pub(crate) struct ModelInfo {
     pub sha256: Sha256Digest,
 }
 
-/// One model that is new, gone or another.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ModelMoved {
-    pub path: String,
-    pub from: Option<Sha256Digest>,
-    pub to: Option<Sha256Digest>,
-}
-
 /// Of many problems, these are told.
 const SHOWN: usize = 20;
 
@@ -64,7 +54,7 @@ pub(crate) fn resolve_models(
     mode: &UpdatePolicy,
     library: &dyn ModelResolver,
     report: &dyn Reporter,
-) -> Result<(Table<Arc<ModelPin>>, Vec<ModelMoved>)> {
+) -> Result<Table<Arc<ModelPin>>> {
     let empty = Table::new_vec();
     let before = old.map_or(&empty, |l| &l.models);
     let (mut pins, mut asked) = (BTreeMap::new(), Vec::new());
@@ -136,19 +126,7 @@ pub(crate) fn resolve_models(
     if !problems.is_empty() {
         return Err(Problem::from_many(problems));
     }
-    let pins: Table<_> = pins.into_iter().collect();
-    let hash = |pins: &Table<Arc<ModelPin>>, path: &ByteString| pins.get(path).map(|p| p.sha256);
-    let paths: std::collections::BTreeSet<&ByteString> = before.keys().chain(pins.keys()).collect();
-    let moved = paths
-        .into_iter()
-        .map(|p| ModelMoved {
-            path: p.to_string(),
-            from: hash(before, p),
-            to: hash(&pins, p),
-        })
-        .filter(|m| m.from != m.to || before.get(m.path.as_str()) != pins.get(m.path.as_str()))
-        .collect();
-    Ok((pins, moved))
+    Ok(pins.into_iter().collect())
 }
 
 /// Whether an update may move it. What lies on a disk moves only when it is named: a file that

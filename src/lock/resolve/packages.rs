@@ -7,7 +7,7 @@ use pep508_rs::{Requirement, VersionOrUrl};
 
 use super::settle::{self, ManifestDraft, Refusal};
 use super::variants::{SolvedLock, VariantSolver};
-use super::{PackageMoved, UpdatePolicy, merge, newest, own_wheels, torch};
+use super::{UpdatePolicy, merge, newest, own_wheels, torch};
 use crate::lock::python::{self, GatheredWheel, LockedPackage, PackageResolver};
 use crate::lock::uv::request::{self, AgeLimit, PackageUpdates};
 use crate::lock::uv::response;
@@ -300,34 +300,4 @@ fn age_remarks(limit: &AgeLimit, packages: &[LockedPackage]) -> Vec<String> {
     }
     out.dedup();
     out
-}
-
-pub(super) fn package_changes(
-    before: Option<&LockedPython>,
-    after: &LockedPython,
-) -> Vec<PackageMoved> {
-    let versions = |p: &LockedPython| -> BTreeMap<String, String> {
-        let mut out: BTreeMap<String, String> = BTreeMap::new();
-        for k in &p.packages {
-            let all = out.entry(k.name.clone()).or_default();
-            if all.is_empty() {
-                all.clone_from(&k.version);
-            } else if !all.split(" and ").any(|v| v == k.version) {
-                *all = format!("{all} and {}", k.version);
-            }
-        }
-        out
-    };
-    let (before, after) = (before.map(versions).unwrap_or_default(), versions(after));
-    let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
-    let moved = |n: &&&String| before.get(**n) != after.get(**n);
-    names
-        .iter()
-        .filter(moved)
-        .map(|n| PackageMoved {
-            name: (*n).clone(),
-            from: before.get(*n).cloned(),
-            to: after.get(*n).cloned(),
-        })
-        .collect()
 }

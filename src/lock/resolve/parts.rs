@@ -4,8 +4,7 @@ use rayon::prelude::*;
 
 use super::submodules::SubmodulePins;
 use super::{
-    CommitQuery, PinChange, RepositoryResolver, RepositorySnapshot, ResolvedRef, SourceTexts,
-    UpdatePolicy,
+    CommitQuery, RepositoryResolver, RepositorySnapshot, ResolvedRef, SourceTexts, UpdatePolicy,
 };
 use crate::lock::python::RequirementLine;
 use crate::lock::tree_facts::TreeFacts;
@@ -163,7 +162,8 @@ fn found_by(pin: &RepositoryPin) -> ResolvedRef {
 pub(super) struct ResolvedPart {
     pub name: String,
     pub pin: RepositoryPin,
-    pub moved: Option<PinChange>,
+    /// Commits between its old pin and its new one, where known.
+    pub commits: Option<usize>,
     pub seen: SeenTree,
 }
 
@@ -254,7 +254,7 @@ fn resolve_part(
         let kept = ResolvedPart {
             name: name.to_string(),
             pin: pin.clone(),
-            moved: None,
+            commits: None,
             seen: SeenTree::default(),
         };
         if asks_known {
@@ -296,12 +296,6 @@ fn resolve_part(
     excluded.sort_by(|a, b| a.path.cmp(&b.path));
     let same_repo = before.filter(|p| p.repo == repo);
     let commits = same_repo.and_then(|p| repos.commit_distance(repo, &p.commit, &commit));
-    let moved = PinChange {
-        name: name.to_string(),
-        from: before.map(|p| p.commit),
-        to: Some(commit),
-        commits,
-    };
     let pin = RepositoryPin {
         repo: repo.into(),
         git_ref: git_ref.into(),
@@ -314,7 +308,7 @@ fn resolve_part(
     Ok(ResolvedPart {
         name: name.to_string(),
         pin,
-        moved: Some(moved),
+        commits,
         seen,
     })
 }
