@@ -18,6 +18,8 @@ pub(crate) struct PinChange {
     pub same_repo: bool,
     pub from: Option<ObjectId>,
     pub to: Option<ObjectId>,
+    /// The versions of a node of the registry.
+    pub versions: (Option<String>, Option<String>),
     /// Commits between, where known.
     pub commits: Option<usize>,
     /// Whether it moved to an older commit.
@@ -274,8 +276,14 @@ impl Term {
     }
 
     fn pin(p: &PinChange) -> Term {
-        let id = |o: &ObjectId| short_commit(&o.to_string()).to_string();
-        let (from, to) = (p.from.as_ref().map(id), p.to.as_ref().map(id));
+        let id = |version: &Option<String>, commit: &Option<ObjectId>| {
+            let short = |c: &ObjectId| short_commit(&c.to_string()).to_string();
+            version
+                .as_deref()
+                .map(escape_text)
+                .or_else(|| commit.as_ref().map(short))
+        };
+        let (from, to) = (id(&p.versions.0, &p.from), id(&p.versions.1, &p.to));
         let tail = match p.commits {
             Some(n) if p.back => format!(" ({} back)", count_of(n, "commit")),
             Some(n) => format!(" ({})", count_of(n, "commit")),
@@ -302,6 +310,7 @@ fn pin_changes(old: Option<&Lock>, new: &Lock) -> Vec<PinChange> {
         "comfyui" => Some(l.comfyui.clone()),
         node => l.nodes.get(node).cloned(),
     };
+    let version = |pin: Option<&RepositoryPin>| Some(pin?.archive.as_ref()?.version.clone());
     let change = |name: &str, before: Option<&RepositoryPin>, after: Option<&RepositoryPin>| {
         let moved = before != after;
         moved.then(|| PinChange {
@@ -310,6 +319,7 @@ fn pin_changes(old: Option<&Lock>, new: &Lock) -> Vec<PinChange> {
             same_repo: before.map(|p| &p.repo) == after.map(|p| &p.repo),
             from: before.map(|p| p.commit),
             to: after.map(|p| p.commit),
+            versions: (version(before), version(after)),
             commits: None,
             back: false,
         })
