@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Lock, LockedPython, RepositoryPin, Sha256Digest};
-use crate::text::{count_of, escape_text, format_bytes};
+use crate::text::{count_of, escape_text, format_bytes, short_commit};
 use crate::tree::ObjectId;
 
 /// One pin of a repository that is new, gone or different.
@@ -18,9 +18,8 @@ pub(crate) struct PinChange {
     pub same_repo: bool,
     pub from: Option<ObjectId>,
     pub to: Option<ObjectId>,
-    /// Versions of the registry, else the first digits of the commits.
-    pub from_name: Option<String>,
-    pub to_name: Option<String>,
+    /// The versions of a node of the registry.
+    pub versions: (Option<String>, Option<String>),
     /// Commits between, where known.
     pub commits: Option<usize>,
     /// Whether it moved to an older commit.
@@ -65,6 +64,8 @@ pub(crate) struct LockDifference {
 
 /// Of a kind, more than these are one number where they are all new.
 const SHOWN: usize = 5;
+/// A summary lists so many packages, and counts more.
+const LISTED: usize = 10;
 
 impl LockDifference {
     /// Without the commits between, which [`LockDifference::count_commits`] adds.
@@ -103,6 +104,23 @@ impl LockDifference {
                 }
             }
         }
+    }
+
+    /// Keeps what has this name, as `update` takes names.
+    pub(crate) fn about(&self, name: &str) -> LockDifference {
+        let node = name.strip_prefix("node.").unwrap_or(name);
+        let package = crate::lock::python::normalize_name(name);
+        let of_python = |v: &Option<VersionMoved>| v.clone().filter(|_| name == "python");
+        let mut out = LockDifference {
+            python: of_python(&self.python),
+            interpreter: of_python(&self.interpreter),
+            ..self.clone()
+        };
+        out.pins.retain(|p| p.name == node);
+        out.packages
+            .retain(|p| p.name == package || name == "python");
+        out.models.retain(|m| m.path == name);
+        out
     }
 
     /// The names that moved, as `update` takes them.
@@ -174,6 +192,11 @@ impl LockDifference {
         out.extend(self.version_terms().into_iter().map(phrase));
         if self.has_first_packages() {
             out.push(format!("+{}", count_of(self.packages.len(), "package")));
+        } else if self.packages.len() > LISTED {
+            out.push(format!(
+                "{} moved",
+                count_of(self.packages.len(), "package")
+            ));
         } else {
             out.extend(self.packages.iter().map(|p| phrase(Term::package(p))));
         }
@@ -253,13 +276,20 @@ impl Term {
     }
 
     fn pin(p: &PinChange) -> Term {
-        let (from, to) = (p.from_name.as_deref(), p.to_name.as_deref());
+        let id = |version: &Option<String>, commit: &Option<ObjectId>| {
+            let short = |c: &ObjectId| short_commit(&c.to_string()).to_string();
+            version
+                .as_deref()
+                .map(escape_text)
+                .or_else(|| commit.as_ref().map(short))
+        };
+        let (from, to) = (id(&p.versions.0, &p.from), id(&p.versions.1, &p.to));
         let tail = match p.commits {
             Some(n) if p.back => format!(" ({} back)", count_of(n, "commit")),
             Some(n) => format!(" ({})", count_of(n, "commit")),
             None => String::new(),
         };
-        Term::new(p.name.clone(), from, to, &tail)
+        Term::new(p.name.clone(), from.as_deref(), to.as_deref(), &tail)
     }
 
     fn package(p: &PackageMoved) -> Term {
@@ -280,6 +310,7 @@ fn pin_changes(old: Option<&Lock>, new: &Lock) -> Vec<PinChange> {
         "comfyui" => Some(l.comfyui.clone()),
         node => l.nodes.get(node).cloned(),
     };
+    let version = |pin: Option<&RepositoryPin>| Some(pin?.archive.as_ref()?.version.clone());
     let change = |name: &str, before: Option<&RepositoryPin>, after: Option<&RepositoryPin>| {
         let moved = before != after;
         moved.then(|| PinChange {
@@ -288,8 +319,7 @@ fn pin_changes(old: Option<&Lock>, new: &Lock) -> Vec<PinChange> {
             same_repo: before.map(|p| &p.repo) == after.map(|p| &p.repo),
             from: before.map(|p| p.commit),
             to: after.map(|p| p.commit),
-            from_name: before.map(RepositoryPin::short_name),
-            to_name: after.map(RepositoryPin::short_name),
+            versions: (version(before), version(after)),
             commits: None,
             back: false,
         })

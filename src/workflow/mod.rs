@@ -287,11 +287,6 @@ mod tests {
                     },
                     sha256: {},
                 },
-                "see x.safetensors": NamedModel {
-                    urls: {},
-                    directories: {},
-                    sha256: {},
-                },
                 "style/a.safetensors": NamedModel {
                     urls: {},
                     directories: {},
