@@ -28,6 +28,7 @@
 //! | what a launched ComfyUI may touch | [`confine`], as data; `host::confine` has the kernel enforce it |
 //! | where a message's hint comes from | beside the message: [`problem::Problem::with_hint`]; for a failed system call, [`problem::IoKind`]; for uv, `lock::uv`; for ComfyUI's log, [`launch::import_log`] |
 //! | what moved between two locks | [`lock::difference`]; of the commits of comfy.lock, [`history`] |
+//! | what a bisect tries next | [`bisect::PrefixSearch`]; the files of a try, [`bisect::mixture`] |
 //! | what a command does | [`cli`]: a file for each command |
 //!
 //! To add a kind: its address in [`ids`], a file in [`kinds`], a line in [`kinds::KINDS`]; what root
@@ -55,6 +56,7 @@
 //! pure    plan      text problem ids manifest lock desired
 //! pure    kinds     text problem ids manifest lock desired plan
 //! pure    confine   text manifest desired
+//! pure    bisect    text problem manifest lock
 //! effects render    text problem progress ids manifest lock plan
 //! effects host      text problem progress ids roles tree manifest lock desired plan confine
 //! effects doctor    manifest plan
@@ -65,7 +67,7 @@
 //! effects apply     text problem progress ids manifest desired plan kinds render host records
 //! effects project   text problem manifest lock desired plan host
 //! effects demo      text problem render host
-//! effects cli       text problem ids roles tree workflow manifest lock desired plan kinds render host history doctor records gateway launch apply project demo
+//! effects cli       text problem ids roles tree workflow manifest lock desired plan kinds bisect render host history doctor records gateway launch apply project demo
 //! ```
 //!
 //! # Glossary
@@ -90,6 +92,7 @@
 //!   what it may touch. **egress**: connections out of it.
 
 mod apply;
+mod bisect;
 pub mod cli;
 mod confine;
 pub mod demo;

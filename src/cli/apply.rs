@@ -2,6 +2,7 @@ use std::path::PathBuf;
 
 use super::GlobalArgs;
 use super::approval::Approval;
+use super::bisect_files::UnfinishedBisect;
 use super::import_check::{self, ImportCheck};
 use super::plan::{SavedPlan, print_plan};
 use crate::apply::journal::ApplyCaller;
@@ -75,6 +76,11 @@ pub(crate) fn run(global: &GlobalArgs, args: &ApplyArgs) -> Result<u8> {
         once_approved: None,
     };
     let desired = super::desired_state(&project)?;
+    let bisect = UnfinishedBisect::find(&desired.paths, &desired.sandbox);
+    if let Some(bisect) = &bisect {
+        render::print_note("A bisect was interrupted; this apply goes back to comfy.lock.");
+        bisect.set_aside();
+    }
     let apply = ApplyJob {
         project: &project,
         desired: &desired,
@@ -84,6 +90,9 @@ pub(crate) fn run(global: &GlobalArgs, args: &ApplyArgs) -> Result<u8> {
         saved: saved.map(|s| s.plan),
     };
     let done = apply.run(&ask)?;
+    if let Some(bisect) = bisect {
+        bisect.end();
+    }
     let finish = ApplyFinish {
         verbose: global.verbose,
         check: !args.no_check,

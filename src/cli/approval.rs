@@ -41,11 +41,7 @@ impl Approval<'_> {
 
     fn ask_user(&self) -> Result<()> {
         if !std::io::stdin().is_terminal() {
-            return Err(Problem::new(format!(
-                "cannot ask for approval of the {}: stdin is not a terminal",
-                self.what
-            ))
-            .with_hint("add --yes if you have read the plan"));
+            return Err(no_terminal(self.what).with_hint("add --yes if you have read the plan"));
         }
         if confirm("\nApply this plan? Only \"yes\" is accepted: ")? {
             Ok(())
@@ -106,4 +102,25 @@ pub(crate) fn confirm(question: &str) -> Result<bool> {
         return Err(Problem::interrupted());
     }
     Ok(answer.trim_end_matches('\n') == "yes")
+}
+
+fn no_terminal(what: &str) -> Problem {
+    Problem::new(format!(
+        "cannot ask for approval of the {what}: stdin is not a terminal"
+    ))
+}
+
+/// Asks before something that shows no plan.
+///
+/// # Errors
+/// The user declined it, or cannot be asked.
+pub(crate) fn ask_to_go_on(what: &str) -> Result<()> {
+    if !std::io::stdin().is_terminal() {
+        return Err(no_terminal(what).with_hint("add --yes"));
+    }
+    if confirm("\nGo on? Only \"yes\" is accepted: ")? {
+        Ok(())
+    } else {
+        Err(Problem::new("declined; nothing was changed"))
+    }
 }

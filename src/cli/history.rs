@@ -63,10 +63,14 @@ pub(crate) fn run(global: &GlobalArgs, args: &HistoryArgs) -> Result<u8> {
     let (mut found, mut more) = (Vec::new(), false);
     for entry in &mut entries {
         let mut entry = entry?;
-        if !is_about(&entry, args.name.as_deref()) {
-            continue;
+        if let Some(name) = &args.name {
+            match &entry.moved {
+                Ok(Some(moved)) if !moved.about(name).is_empty() => {
+                    entry.moved = Ok(Some(moved.about(name)));
+                }
+                _ => continue,
+            }
         }
-        more = found.len() + usize::from(!args.json) > number;
         if found.len() == number {
             more = true;
             break;
@@ -107,16 +111,6 @@ pub(crate) fn run(global: &GlobalArgs, args: &HistoryArgs) -> Result<u8> {
         render::print_note("The repository is shallow: `git fetch --unshallow` brings older ones.");
     }
     Ok(0)
-}
-
-fn is_about(entry: &HistoryEntry, name: Option<&str>) -> bool {
-    let Some(name) = name else { return true };
-    let node = name.strip_prefix("node.").unwrap_or(name);
-    let package = crate::lock::python::normalize_name(name);
-    match &entry.moved {
-        Ok(Some(moved)) => moved.names().any(|n| n == node || n == package),
-        _ => false,
-    }
 }
 
 /// Returns when each comfy.lock was live here, by its hash.

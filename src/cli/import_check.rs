@@ -120,6 +120,18 @@ impl ImportCheck<'_> {
         Ok(Some(now))
     }
 
+    /// Loads what is live, whatever is known of it.
+    ///
+    /// # Errors
+    /// Nothing could be started, or the user interrupted it.
+    pub(crate) fn load_live(&self, elevated: Option<ElevatedApply>) -> Result<ImportHealth> {
+        self.load(
+            None,
+            elevated,
+            &mut ImportResults::read(&self.desired.paths),
+        )
+    }
+
     fn load(
         &self,
         generation: Option<String>,
@@ -177,8 +189,8 @@ impl ImportCheck<'_> {
         let agreed = self.back || (self.ask && confirm(&question)?);
         if !agreed {
             render::print_note(
-                "hint: to go back, `git revert` the commit that changed comfy.lock, then `comfy \
-                 apply`; `comfy apply --rollback-on-failure` goes back automatically",
+                "hint: to go back, run `comfy rollback`; `comfy apply --rollback-on-failure` goes back \
+                 automatically",
             );
             return Ok(());
         }

@@ -4,6 +4,9 @@
 mod add;
 mod apply;
 mod approval;
+mod bisect;
+mod bisect_files;
+mod bisect_try;
 mod cache;
 mod check;
 mod completions;
@@ -118,6 +121,7 @@ enum Command {
     Outdated(outdated::OutdatedArgs),
     History(history::HistoryArgs),
     Rollback(rollback::RollbackArgs),
+    Bisect(bisect::BisectArgs),
     Model(model::ModelArgs),
     Plan(plan::PlanArgs),
     Apply(apply::ApplyArgs),
@@ -237,6 +241,7 @@ fn run(cli: &CommandLine) -> Result<u8> {
         Command::Outdated(a) => outdated::run(g, a),
         Command::History(a) => history::run(g, a),
         Command::Rollback(a) => rollback::run(g, a),
+        Command::Bisect(a) => bisect::run(g, a),
         Command::Model(a) => model::run(g, a),
         Command::Plan(a) => plan::run(g, a),
         Command::Apply(a) => apply::run(g, a),

@@ -1,4 +1,5 @@
 use super::GlobalArgs;
+use super::bisect_files::UnfinishedBisect;
 use super::target::LaunchTarget;
 use crate::desired::InstancePaths;
 use crate::host::process;
@@ -58,6 +59,12 @@ pub(crate) fn run(global: &GlobalArgs, args: &StatusArgs) -> Result<u8> {
         );
     }
     render::print_stdout(&said);
+    if UnfinishedBisect::find(&target.paths, &target.instance).is_some() {
+        render::print_warning(
+            "a bisect was interrupted, and this machine has what it tried last: `comfy bisect \
+             --reset` goes back to comfy.lock",
+        );
+    }
     Ok(0)
 }
 

@@ -42,3 +42,10 @@ pub(crate) fn interrupt_count() -> usize {
 pub(crate) fn is_interrupted() -> bool {
     FLAG.get().is_some_and(|f| f.load(Ordering::Relaxed))
 }
+
+/// Takes it back: what follows undoes what was interrupted.
+pub(crate) fn forget_interrupt() {
+    if let Some(flag) = FLAG.get() {
+        flag.store(false, Ordering::Relaxed);
+    }
+}

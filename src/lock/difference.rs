@@ -65,6 +65,8 @@ pub(crate) struct LockDifference {
 
 /// Of a kind, more than these are one number where they are all new.
 const SHOWN: usize = 5;
+/// A summary lists so many packages, and counts more.
+const LISTED: usize = 10;
 
 impl LockDifference {
     /// Without the commits between, which [`LockDifference::count_commits`] adds.
@@ -103,6 +105,23 @@ impl LockDifference {
                 }
             }
         }
+    }
+
+    /// Keeps what has this name, as `update` takes names.
+    pub(crate) fn about(&self, name: &str) -> LockDifference {
+        let node = name.strip_prefix("node.").unwrap_or(name);
+        let package = crate::lock::python::normalize_name(name);
+        let of_python = |v: &Option<VersionMoved>| v.clone().filter(|_| name == "python");
+        let mut out = LockDifference {
+            python: of_python(&self.python),
+            interpreter: of_python(&self.interpreter),
+            ..self.clone()
+        };
+        out.pins.retain(|p| p.name == node);
+        out.packages
+            .retain(|p| p.name == package || name == "python");
+        out.models.retain(|m| m.path == name);
+        out
     }
 
     /// The names that moved, as `update` takes them.
@@ -174,6 +193,11 @@ impl LockDifference {
         out.extend(self.version_terms().into_iter().map(phrase));
         if self.has_first_packages() {
             out.push(format!("+{}", count_of(self.packages.len(), "package")));
+        } else if self.packages.len() > LISTED {
+            out.push(format!(
+                "{} moved",
+                count_of(self.packages.len(), "package")
+            ));
         } else {
             out.extend(self.packages.iter().map(|p| phrase(Term::package(p))));
         }

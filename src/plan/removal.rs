@@ -15,15 +15,21 @@ pub(crate) struct OnDisk {
     pub pythons: Vec<String>,
 }
 
-/// Plans the removal of all generations except the live one, the `running` one and the last `keep`
-/// live ones, and of environments and interpreters that no generation needs.
+/// Which generations a removal takes; never the live one, nor one that is running.
+pub(crate) enum Unwanted<'a> {
+    /// All but the last so many that were live.
+    AllButLast(usize),
+    These(&'a [GenerationId]),
+}
+
+/// Plans the removal of generations, and of environments and interpreters that no generation needs.
 ///
 /// # Errors
 /// If ids or inventory cannot be read.
 pub(crate) fn plan_gc(
     d: &Desired,
     look: &dyn Look,
-    keep: usize,
+    unwanted: &Unwanted,
     present: &OnDisk,
     running: Option<&str>,
 ) -> Result<Plan> {
@@ -40,9 +46,15 @@ pub(crate) fn plan_gc(
         .rev()
         .filter(|id| Some(*id) != live.as_ref() && present.generations.contains(id))
         .collect();
-    recent.truncate(keep);
+    if let Unwanted::AllButLast(keep) = unwanted {
+        recent.truncate(*keep);
+    }
     let stays = |id: &GenerationId| {
-        Some(id) == live.as_ref() || Some(&**id) == running || recent.contains(&id)
+        let wanted = match unwanted {
+            Unwanted::AllButLast(_) => recent.contains(&id),
+            Unwanted::These(ids) => !ids.contains(id),
+        };
+        Some(id) == live.as_ref() || Some(&**id) == running || wanted
     };
     let mut plan = Plan::empty(d, AccountIds::choose_ids(d, look)?);
     for id in present.generations.iter().filter(|id| !stays(id)) {

@@ -19,6 +19,7 @@ use crate::manifest::IsolationMode;
 use crate::plan::change::ApplyOutcome;
 use crate::plan::execute::{self, StepObserver};
 use crate::plan::inventory::Inventory;
+use crate::plan::removal::Unwanted;
 use crate::plan::select::ResourceSelection;
 use crate::plan::step::PlannedStep;
 use crate::plan::{Action, Plan, Step};
@@ -34,6 +35,10 @@ pub(crate) enum ApplyTask {
     Apply,
     /// Keep this many generations besides the live one.
     Gc(usize),
+    /// Remove generations that only a bisect needed.
+    RemoveTried {
+        generations: Vec<crate::ids::GenerationId>,
+    },
     /// Make an earlier generation live again.
     Back {
         to: crate::ids::GenerationId,
@@ -51,7 +56,7 @@ impl ApplyTask {
         match self {
             ApplyTask::Apply => applied_locks::APPLY,
             ApplyTask::Back { .. } => applied_locks::BACK,
-            ApplyTask::Gc(_) => "gc",
+            ApplyTask::Gc(_) | ApplyTask::RemoveTried { .. } => "gc",
             ApplyTask::Destroy { .. } => "destroy",
         }
     }
@@ -80,15 +85,9 @@ pub(crate) fn plan_task(
     match job {
         ApplyTask::Apply => crate::kinds::plan(d, machine, only),
         ApplyTask::Back { to } => crate::plan::removal::rollback(d, machine, to),
-        ApplyTask::Gc(keep) => {
-            let running = crate::records::running::read_running(&d.paths).map(|l| l.generation);
-            crate::plan::removal::plan_gc(
-                d,
-                machine,
-                *keep,
-                &crate::host::on_disk(&d.paths),
-                running.as_deref(),
-            )
+        ApplyTask::Gc(keep) => plan_removal(d, machine, &Unwanted::AllButLast(*keep)),
+        ApplyTask::RemoveTried { generations } => {
+            plan_removal(d, machine, &Unwanted::These(generations))
         }
         ApplyTask::Destroy { purge, at } => match crate::records::running::read_running(&d.paths) {
             // It would keep running without its files, and nobody could stop it any more.
@@ -104,6 +103,12 @@ pub(crate) fn plan_task(
             ),
         },
     }
+}
+
+fn plan_removal(d: &Desired, machine: &HostMachine, unwanted: &Unwanted) -> Result<Plan> {
+    let running = crate::records::running::read_running(&d.paths).map(|l| l.generation);
+    let present = crate::host::on_disk(&d.paths);
+    crate::plan::removal::plan_gc(d, machine, unwanted, &present, running.as_deref())
 }
 
 /// Refuses plans with blocked changes.
