@@ -91,6 +91,7 @@ pub(crate) fn run(global: &GlobalArgs, args: &ApplyArgs) -> Result<u8> {
     };
     let done = apply.run(&ask)?;
     if let Some(bisect) = bisect {
+        super::bisect_try::remove_tried(&bisect, &project, &desired)?;
         bisect.end();
     }
     let finish = ApplyFinish {

@@ -158,7 +158,7 @@ fn search(runner: &mut TryRunner, row: &Row) -> Result<String> {
             _ => "name an older commit with --good (`comfy history` lists them)",
         }));
     }
-    let place = match search_row(runner, row)? {
+    let place = match search_row(runner, row, None)? {
         Ok(place) => place,
         Err(range) => return Ok(ambiguous(row, range)),
     };
@@ -167,8 +167,8 @@ fn search(runner: &mut TryRunner, row: &Row) -> Result<String> {
         && let Some(packages) = row.within_python(place)
     {
         render::print_note("Python it is: searching its packages.");
-        return Ok(match search_row(runner, &packages)? {
-            Ok(place) => finding(&packages, place, None),
+        return Ok(match search_row(runner, &packages, None)? {
+            Ok(place) => finding_after_others(&packages, place),
             Err(range) => ambiguous(&packages, range),
         });
     }
@@ -179,26 +179,43 @@ fn search(runner: &mut TryRunner, row: &Row) -> Result<String> {
             runner.try_state(&row.state_with(std::slice::from_ref(unit))?, &what)?
         }
     };
-    Ok(finding(row, place, Some(alone)))
+    match alone {
+        Verdict::Good => {}
+        Verdict::Bad => return Ok(format!("{}.", finding(row, place))),
+        Verdict::Skip => return Ok(finding_after_others(row, place)),
+    }
+    render::print_note("Not alone: searching what it breaks together with.");
+    let partner = match search_row(runner, row, Some(place))? {
+        Ok(partner) => names(&row.units[partner..=partner]),
+        Err(range) => format!("one of {}", names(&row.units[range])),
+    };
+    Ok(format!("{} together with {partner}.", finding(row, place)))
 }
 
-/// Returns the place, or those among which nothing could be judged.
+/// Returns the place, or those among which nothing could be judged. With `last`, the row ends before
+/// that change, which is there in each try.
 fn search_row(
     runner: &mut TryRunner,
     row: &Row,
+    last: Option<usize>,
 ) -> Result<std::result::Result<usize, std::ops::Range<usize>>> {
-    let mut search = PrefixSearch::new(row.units.len());
+    let all = last.unwrap_or(row.units.len());
+    let mut search = PrefixSearch::new(all);
     loop {
         match search.next_step() {
             NextStep::Found(place) => return Ok(Ok(place)),
             NextStep::Between(range) => return Ok(Err(range)),
             NextStep::Try(length) => {
-                let state = row.state_with(&row.units[..length])?;
-                let what = format!(
-                    "the first {length} of {}, up to {}",
-                    row.units.len(),
+                let mut happened = row.units[..length].to_vec();
+                let mut what = format!(
+                    "the first {length} of {all}, up to {}",
                     row.units[length - 1].name()
                 );
+                if let Some(last) = last.map(|place| &row.units[place]) {
+                    happened.push(last.clone());
+                    what += &format!(", and {}", last.name());
+                }
+                let state = row.state_with(&happened)?;
                 let verdict = runner.try_state(&state, &what)?;
                 search.record(length, verdict);
             }
@@ -207,7 +224,7 @@ fn search_row(
 }
 
 /// Says what was found at a place.
-fn finding(row: &Row, place: usize, alone: Option<Verdict>) -> String {
+fn finding(row: &Row, place: usize) -> String {
     let unit = &row.units[place];
     let moves = unit.moves(&row.moved());
     let name = escape_text(&unit.name());
@@ -215,17 +232,17 @@ fn finding(row: &Row, place: usize, alone: Option<Verdict>) -> String {
         true => String::new(),
         false => format!(" ({})", escape_text(&moves)),
     };
-    let before = place;
-    match alone {
-        Some(Verdict::Bad) => format!("{name} breaks it{detail}."),
-        Some(Verdict::Good) => format!(
-            "{name} breaks it{detail}, but not alone: only together with one of the {before} before \
-             it ({}).",
-            names(&row.units[..place])
-        ),
-        _ => format!(
-            "{name} breaks it{detail}: without it, the {} before it work together.",
-            count_of(before, "change")
+    format!("{name} breaks it{detail}")
+}
+
+/// The same, where it was not tried alone.
+fn finding_after_others(row: &Row, place: usize) -> String {
+    let found = finding(row, place);
+    match place {
+        0 => format!("{found}."),
+        n => format!(
+            "{found}; without it, the {} before it work.",
+            count_of(n, "change")
         ),
     }
 }

@@ -82,6 +82,8 @@ impl UnfinishedBisect {
     /// Removes the files of the try, so that nobody takes them for a comfy.toml of the owner's.
     pub(crate) fn end(&self) {
         let _ = edit::remove_path(&self.folder);
+        // As long as no other instance is in it.
+        let _ = self.folder.parent().map(std::fs::remove_dir);
     }
 
     /// Removes its comfy.toml alone: another one of the owner's may be applied now.

@@ -109,7 +109,7 @@ impl<'a> TryRunner<'a> {
         self.bisect.write(lock::FILE, &state.lock.render())?;
         let project = ComfyProject::for_host(self.bisect.folder(), &self.project.hostname)?;
         let (desired, _) = project.desired_state()?;
-        let elevated = self.apply(&project, &desired, ApplyTask::Apply, code_only()?)?;
+        let elevated = self.apply(&project, &desired)?;
         let verdict = self.judge_live(&project, &desired, elevated)?;
         self.report(what, verdict);
         Ok(verdict)
@@ -124,30 +124,16 @@ impl<'a> TryRunner<'a> {
         render::print_note(&format!("{:2}. {what}: {word}", self.starts));
     }
 
-    fn apply(
-        &self,
-        project: &ComfyProject,
-        desired: &Desired,
-        job: ApplyTask,
-        only: ResourceSelection,
-    ) -> Result<Option<ElevatedApply>> {
+    fn apply(&self, project: &ComfyProject, desired: &Desired) -> Result<Option<ElevatedApply>> {
         let job = ApplyJob {
             project,
             desired,
-            only,
-            job,
+            only: code_only()?,
+            job: ApplyTask::Apply,
             offline: false,
             saved: None,
         };
-        let CarriedOut { elevated, .. } = job.run(&Approval {
-            yes: true,
-            verbose: false,
-            quiet: true,
-            // The files of a try are comfy's own.
-            from_file: true,
-            what: "bisect",
-            once_approved: None,
-        })?;
+        let CarriedOut { elevated, .. } = job.run(&APPROVED)?;
         if let Some(live) = running::current_generation(&desired.paths)
             && self.present.iter().all(|id| **id != *live)
         {
@@ -217,14 +203,9 @@ impl<'a> TryRunner<'a> {
         let back = || -> Result<()> {
             let project = ComfyProject::open(self.global)?;
             let (desired, _) = project.desired_state()?;
-            self.apply(&project, &desired, ApplyTask::Apply, code_only()?)?;
+            self.apply(&project, &desired)?;
             ImportResults::clear_pending(&desired.paths);
-            let tried = self.bisect.tried();
-            if !tried.is_empty() {
-                let task = ApplyTask::RemoveTried { generations: tried };
-                self.apply(&project, &desired, task, ResourceSelection::default())?;
-            }
-            Ok(())
+            remove_tried(&self.bisect, &project, &desired)
         };
         let live = live_name(&self.desired.paths);
         back().map_err(|p| {
@@ -236,6 +217,40 @@ impl<'a> TryRunner<'a> {
         self.bisect.end();
         Ok(())
     }
+}
+
+/// The user has approved all tries together; their files are comfy's own.
+const APPROVED: Approval<'static> = Approval {
+    yes: true,
+    verbose: false,
+    quiet: true,
+    from_file: true,
+    what: "bisect",
+    once_approved: None,
+};
+
+/// Removes the generations that only the tries of a bisect needed.
+///
+/// # Errors
+/// As [`ApplyJob::run`].
+pub(crate) fn remove_tried(
+    bisect: &UnfinishedBisect,
+    project: &ComfyProject,
+    desired: &Desired,
+) -> Result<()> {
+    let generations = bisect.tried();
+    if generations.is_empty() {
+        return Ok(());
+    }
+    let job = ApplyJob {
+        project,
+        desired,
+        only: ResourceSelection::default(),
+        job: ApplyTask::RemoveTried { generations },
+        offline: true,
+        saved: None,
+    };
+    job.run(&APPROVED).map(drop)
 }
 
 fn live_name(paths: &InstancePaths) -> String {

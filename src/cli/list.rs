@@ -88,7 +88,7 @@ struct ModelRow {
 
 pub(crate) fn run(global: &GlobalArgs, args: &ListArgs) -> Result<u8> {
     if args.instances {
-        return list_instances(args.json);
+        return list_instances(global, args.json);
     }
     let project = ComfyProject::open(global)?;
     let Some((lock, _)) = &project.lock else {
@@ -406,8 +406,15 @@ struct InstanceRow {
     running: Option<String>,
 }
 
-fn list_instances(json: bool) -> Result<u8> {
-    let rows: Vec<InstanceRow> = target::applied_instances()
+fn list_instances(global: &GlobalArgs, json: bool) -> Result<u8> {
+    let mut found = target::applied_instances();
+    // One with a prefix of its own is known by its comfy.toml alone.
+    let own = ComfyProject::open(global).and_then(|p| target::applied_at(&p.instance_paths()?));
+    found.extend(
+        own.ok()
+            .filter(|own| found.iter().all(|f| f.paths.base != own.paths.base)),
+    );
+    let rows: Vec<InstanceRow> = found
         .into_iter()
         .map(|spec| InstanceRow {
             manifest: target::manifest_folder_of(&spec),

@@ -185,6 +185,15 @@ pub(super) fn manifest_folder_of(spec: &LaunchSpec) -> Option<PathBuf> {
     inventory.manifest_folder
 }
 
+/// Returns what was applied at these paths.
+///
+/// # Errors
+/// Nothing was, or the caller may not read it.
+pub(super) fn applied_at(paths: &InstancePaths) -> Result<LaunchSpec> {
+    let me = nix::unistd::geteuid().as_raw();
+    read_launch(&paths.launch_record(), 0).or_else(|_| read_launch(&paths.launch_record(), me))
+}
+
 fn read_launch(path: &Path, writer: u32) -> Result<LaunchSpec> {
     serde_json::from_str(&fs::read_trusted(path, &[writer])?)
         .map_err(|e| Problem::new(e.to_string()))

@@ -19,6 +19,7 @@ mod exclude;
 mod front;
 mod gateway;
 mod hints;
+mod history;
 mod hostile_repo;
 mod hub;
 mod index;
