@@ -41,6 +41,15 @@ pub(crate) struct BisectArgs {
 pub(crate) fn run(global: &GlobalArgs, args: &BisectArgs) -> Result<u8> {
     let project = ComfyProject::open(global)?;
     super::announce_isolation(&project);
+    if nix::unistd::geteuid().is_root() && project.is_isolated() {
+        let owner = project.owner()?.name;
+        return Err(Problem::new(
+            "do not run this as root: it runs your command, and reads your repository",
+        )
+        .with_hint(format!(
+            "run it as {owner}: only the applies need root, and ask for it"
+        )));
+    }
     let desired = super::desired_state(&project)?;
     let unfinished = UnfinishedBisect::find(&desired.paths, &desired.sandbox);
     if args.reset && unfinished.is_none() {

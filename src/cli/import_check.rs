@@ -214,8 +214,8 @@ impl ImportCheck<'_> {
             "{what}: loaded before and fails now, so generation {id} is live again"
         ))
         .with_hint(
-            "comfy.lock still pins the failed code: `git revert` the commit that changed it, or \
-             fix it, then `comfy apply`",
+            "comfy.lock still pins the failed code: `comfy rollback` goes back there too; or fix it, \
+             then run `comfy apply`",
         ))
     }
 }

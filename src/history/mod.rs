@@ -121,8 +121,17 @@ impl LockRepository {
         let found = self.repo.revparse_single(rev);
         let commit = found.and_then(|o| o.peel_to_commit());
         commit.map(|c| c.id()).map_err(|e| {
-            Problem::new(format!("{}: {}", escape_text(rev), e.message()))
-                .with_hint("`comfy history` lists the commits of comfy.lock")
+            let folder = self.folder().display();
+            let message = match e.code() {
+                git2::ErrorCode::NotFound => {
+                    format!(
+                        "the git repository of {folder} has no commit {}",
+                        escape_text(rev)
+                    )
+                }
+                _ => format!("{}: {}", escape_text(rev), e.message()),
+            };
+            Problem::new(message).with_hint("`comfy history` lists the commits of comfy.lock")
         })
     }
 

@@ -10,6 +10,7 @@ mod doctor;
 mod elsewhere;
 mod gateway;
 mod health;
+mod history;
 mod mac;
 mod mac_walls;
 mod machine;
