@@ -310,7 +310,7 @@ fn what_is_in_the_way_of_a_commit_is_said() {
     error: git does not know who commits: user.name or user.email is not set
       hint: git config --global user.name "Your Name" && git config --global user.email you@example.org
 
-    error: nonsense: revspec 'nonsense' not found
+    error: the git repository of ROOT/home/dotfiles has no commit nonsense
       hint: `comfy history` lists the commits of comfy.lock
 
     Updated pack00 COMMIT -> COMMIT
@@ -319,7 +319,7 @@ fn what_is_in_the_way_of_a_commit_is_said() {
     warning: comfy's git library runs no hooks, so these did not run: pre-commit
     To change this machine, run: comfy apply
 
-    error: HEAD~3: parent 0 does not exist
+    error: the git repository of ROOT/home/dotfiles has no commit HEAD~3
       hint: `comfy history` lists the commits of comfy.lock
     "#);
 }
@@ -407,12 +407,12 @@ fn the_way_back_is_committed_and_applied_and_keeps_later_changes() {
     COMMIT  Alice  Revert "Drop pack01"
              +pack01 COMMIT
              live here TIME to TIME
+             live here TIME to TIME
     COMMIT  Alice  Drop pack01
              -pack01
              live here TIME to TIME
     COMMIT  Alice  Update pack00 COMMIT -> COMMIT (1 commit)
              pack00 COMMIT -> COMMIT (1 commit)
-             live here TIME to TIME
     COMMIT  Alice  Pin ComfyUI
              +comfyui COMMIT, +pack00 COMMIT, +pack01 COMMIT
     "#);
