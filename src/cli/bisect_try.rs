@@ -109,7 +109,7 @@ impl<'a> TryRunner<'a> {
         self.bisect.write(lock::FILE, &state.lock.render())?;
         let project = ComfyProject::for_host(self.bisect.folder(), &self.project.hostname)?;
         let (desired, _) = project.desired_state()?;
-        let elevated = self.apply(&project, &desired)?;
+        let elevated = self.apply(&project, &desired, ApplyTask::Try)?;
         let verdict = self.judge_live(&project, &desired, elevated)?;
         self.report(what, verdict);
         Ok(verdict)
@@ -124,12 +124,17 @@ impl<'a> TryRunner<'a> {
         render::print_note(&format!("{:2}. {what}: {word}", self.starts));
     }
 
-    fn apply(&self, project: &ComfyProject, desired: &Desired) -> Result<Option<ElevatedApply>> {
+    fn apply(
+        &self,
+        project: &ComfyProject,
+        desired: &Desired,
+        job: ApplyTask,
+    ) -> Result<Option<ElevatedApply>> {
         let job = ApplyJob {
             project,
             desired,
             only: code_only()?,
-            job: ApplyTask::Apply,
+            job,
             offline: false,
             saved: None,
         };
@@ -203,7 +208,7 @@ impl<'a> TryRunner<'a> {
         let back = || -> Result<()> {
             let project = ComfyProject::open(self.global)?;
             let (desired, _) = project.desired_state()?;
-            self.apply(&project, &desired)?;
+            self.apply(&project, &desired, ApplyTask::Apply)?;
             ImportResults::clear_pending(&desired.paths);
             remove_tried(&self.bisect, &project, &desired)
         };

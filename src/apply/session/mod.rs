@@ -33,6 +33,8 @@ use folders::{missing_folders, sweep_leftovers};
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) enum ApplyTask {
     Apply,
+    /// One try of a bisect: an apply that lasts until the next one.
+    Try,
     /// Keep this many generations besides the live one.
     Gc(usize),
     /// Remove generations that only a bisect needed.
@@ -51,10 +53,16 @@ pub(crate) enum ApplyTask {
 }
 
 impl ApplyTask {
+    /// Whether the machine matches the two files afterwards.
+    fn reconciles(&self) -> bool {
+        matches!(self, ApplyTask::Apply | ApplyTask::Try)
+    }
+
     /// Its name in the audit log.
     fn word(&self) -> &'static str {
         match self {
             ApplyTask::Apply => applied_locks::APPLY,
+            ApplyTask::Try => "try",
             ApplyTask::Back { .. } => applied_locks::BACK,
             ApplyTask::Gc(_) | ApplyTask::RemoveTried { .. } => "gc",
             ApplyTask::Destroy { .. } => "destroy",
@@ -83,7 +91,7 @@ pub(crate) fn plan_task(
     job: &ApplyTask,
 ) -> Result<Plan> {
     match job {
-        ApplyTask::Apply => crate::kinds::plan(d, machine, only),
+        ApplyTask::Apply | ApplyTask::Try => crate::kinds::plan(d, machine, only),
         ApplyTask::Back { to } => crate::plan::removal::rollback(d, machine, to),
         ApplyTask::Gc(keep) => plan_removal(d, machine, &Unwanted::AllButLast(*keep)),
         ApplyTask::RemoveTried { generations } => {
@@ -235,7 +243,7 @@ impl ApplySession<'_> {
         let clean = self.look_again(machine, plan);
         if clean.is_ok() {
             execute::remember_attributes(plan, inventory);
-            if self.job == ApplyTask::Apply {
+            if self.job.reconciles() {
                 inventory.manifest_folder = d.manifest_folder().map(Path::to_path_buf);
             }
             crate::plan::look::Act::write_inventory(&mut hands, inventory)?;
@@ -339,7 +347,7 @@ impl ApplySession<'_> {
     }
 
     fn look_again(&self, machine: &HostMachine, plan: &Plan) -> Result<()> {
-        if self.job != ApplyTask::Apply {
+        if !self.job.reconciles() {
             return Ok(());
         }
         let again = crate::kinds::plan(self.desired, machine, &self.only)?;
