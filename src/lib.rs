@@ -49,13 +49,14 @@
 //! pure    roles
 //! pure    manifest  text problem
 //! pure    tree      text problem manifest
+//! pure    adopt     text problem tree manifest
 //! pure    lock      text problem progress tree manifest
 //! pure    desired   text problem ids roles manifest lock
 //! pure    plan      text problem ids manifest lock desired
 //! pure    kinds     text problem ids manifest lock desired plan
 //! pure    confine   text manifest desired
 //! effects render    text problem progress ids manifest lock plan
-//! effects host      text problem progress ids roles tree manifest lock desired plan confine
+//! effects host      text problem progress ids roles tree adopt manifest lock desired plan confine
 //! effects doctor    manifest plan
 //! effects history   text problem lock host
 //! effects records   text problem ids desired host
@@ -64,7 +65,7 @@
 //! effects apply     text problem progress ids manifest desired plan kinds render host records
 //! effects project   text problem manifest lock desired plan host
 //! effects demo      text problem render host
-//! effects cli       text problem ids roles tree manifest lock desired plan kinds render host history doctor records gateway launch apply project demo
+//! effects cli       text problem ids roles tree manifest adopt lock desired plan kinds render host history doctor records gateway launch apply project demo
 //! ```
 //!
 //! # Glossary
@@ -88,6 +89,7 @@
 //! * **launch**: one run of ComfyUI with its supervisor, gateway and log writer; **confinement**:
 //!   what it may touch. **egress**: connections out of it.
 
+mod adopt;
 mod apply;
 pub mod cli;
 mod confine;
