@@ -72,6 +72,8 @@ pub(crate) struct AdoptedNode {
     pub source: AdoptedSource,
     pub enabled: bool,
     pub ignore_requirements: Vec<String>,
+    /// Where it lies on this machine.
+    pub folder: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -267,6 +269,7 @@ impl Adopted {
             source,
             enabled,
             ignore_requirements: Vec::new(),
+            folder: None,
         });
     }
 

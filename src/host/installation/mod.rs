@@ -197,7 +197,7 @@ fn note_changes(
     if changes.is_empty() {
         return;
     }
-    let remedy = match &options.patches {
+    let mut remedy = match &options.patches {
         Some(dir) => format!(
             "{} has the changes; commit them to a repository of yours and write its address as `repo`",
             dir.join(format!("{name}.patch")).display()
@@ -208,6 +208,12 @@ fn note_changes(
                 .into()
         }
     };
+    if name != "comfyui" {
+        remedy += &format!(
+            "; or write path = \"{}\" instead of `repo` and `ref`, which installs the folder as it is",
+            folder.display()
+        );
+    }
     out.adopted.lose(
         format!(
             "{what}: it differs from commit {commit}: {}",

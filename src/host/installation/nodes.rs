@@ -91,30 +91,44 @@ fn read_node(
 ) {
     let shown = escape_text(name);
     let what = format!("node {shown}");
-    let own_folder = |out: &mut Installation| {
-        let real = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
-        let source = AdoptedSource::Folder(real.to_string_lossy().into_owned());
+    let real = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    let real = real.to_string_lossy().into_owned();
+    let add = |out: &mut Installation, source: AdoptedSource| {
+        let before = out.adopted.nodes.len();
         out.adopted.add_node(name, source, enabled);
+        if let Some(node) = out.adopted.nodes.get_mut(before) {
+            node.folder = Some(real.clone());
+        }
     };
+    let own_folder = || AdoptedSource::Folder(real.clone());
     match checkout::read_checkout(path) {
         Ok(Some(checkout)) => {
             match pin_of(&what, &checkout) {
-                Ok(pin) => out.adopted.add_node(name, AdoptedSource::Git(pin), enabled),
+                Ok(pin) => {
+                    add(out, AdoptedSource::Git(pin));
+                    note_changes(out, name, path, &checkout, &|_| false, options);
+                }
                 Err(loss) => {
-                    out.adopted.losses.push(loss);
-                    return own_folder(out);
+                    out.adopted.lose(
+                        format!("{}; it is adopted as the folder that it is", loss.what),
+                        "nothing on this machine; for others, publish it and write `repo` and `ref` instead \
+                         of `path`",
+                    );
+                    add(out, own_folder());
                 }
             }
-            note_changes(out, name, path, &checkout, &|_| false, options);
             return;
         }
         Ok(None) => {}
         Err(p) => {
             out.adopted.lose(
-                format!("{what}: its commit is not known: {}", p.message),
-                "it is adopted as a folder of yours; or clone it again and write `repo` and `ref`",
+                format!(
+                    "{what}: its commit is not known ({}); it is adopted as the folder that it is",
+                    p.message
+                ),
+                "nothing; or clone it again and write `repo` and `ref` instead of `path`",
             );
-            return own_folder(out);
+            return add(out, own_folder());
         }
     }
     let pyproject = read_regular(&path.join("pyproject.toml")).unwrap_or_default();
@@ -125,7 +139,7 @@ fn read_node(
             out.adopted.add_pack(name, &id, version.as_deref(), enabled);
             note_foreign_files(out, path, &what, &tracking.unwrap_or_default());
         }
-        None if is_code(path) => own_folder(out),
+        None if is_code(path) => add(out, own_folder()),
         // A folder without Python is no node: pictures, a list of workflows.
         None => {}
     }

@@ -1,6 +1,7 @@
 //! Filling the lock: refs become commits, commits become tree hashes, what they ask of Python
 //! becomes packages, and what cannot be installed is refused here.
 
+pub(crate) mod addresses;
 pub(crate) mod given;
 mod merge;
 pub(crate) mod models;
