@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use bytestring::ByteString;
 use rayon::prelude::*;
 
-use super::losses::{note_packages, print_summary};
+use super::losses::{note_packages, note_write_shares, print_summary, refused_node, without_place};
 use super::{Caller, FirstFiles, InitArgs, clean_path};
 use crate::adopt::manifest_text::{LeftOut, ManifestChoices, write_manifest};
 use crate::adopt::{Adopted, AdoptedModel, AdoptedShare, AdoptedSource, GitPin, Loss};
@@ -22,7 +22,7 @@ use crate::manifest::names::check_relative;
 use crate::manifest::{IsolationMode, LockPlatform, Manifest, ShareAccess, ShareRole, node_advice};
 use crate::plan::model_summary::is_model;
 use crate::plan::observed::FileType;
-use crate::problem::{Context, Problem, ProblemKind, Result};
+use crate::problem::{Context, Problem, Result};
 use crate::project::{self, ComfyProject, MANIFEST};
 use crate::render;
 use crate::text::escape_text;
@@ -70,6 +70,9 @@ pub(super) fn adopt_installation(
         adopted.shares = first_shares(target.shared_root);
     }
     let home = machine::primary_owner(target.caller.primary_user.as_deref(), false)?.home;
+    if target.isolation == IsolationMode::Account && !args.manage_shares {
+        note_write_shares(&mut adopted);
+    }
     let git = project::caller_git_store(home, false)?;
     choose_refs(&git, &mut adopted);
     if args.no_models {
@@ -173,23 +176,10 @@ impl Draft<'_> {
             ..
         } = found;
         for (name, p) in refused_nodes {
-            let text = without_place(&p);
-            let text = text.strip_prefix(&format!("{name}: ")).unwrap_or(&text);
-            let mut remedy =
-                "its section is a comment in comfy.toml: push the commit to a repository \
-                of yours and write that as `repo`, or write a `ref` that is there; uncomment the \
-                section and run `comfy lock`"
-                    .to_string();
-            if p.kind == ProblemKind::User && !p.hints.is_empty() && !text.contains("does not have")
-            {
-                remedy = format!(
-                    "its section is a comment in comfy.toml: {}; uncomment it and run `comfy lock`",
-                    p.hints.join("; ")
-                );
-            }
-            self.adopted
-                .losses
-                .push(Loss::new(format!("node {name}: {text}"), remedy));
+            let folder = self.adopted.nodes.iter().find(|n| n.name == name);
+            let folder = folder.and_then(|n| n.folder.clone());
+            let loss = refused_node(&name, &p, folder.as_deref());
+            self.adopted.losses.push(loss);
             self.left_out_nodes.insert(name);
         }
         for (path, p) in refused_models {
@@ -229,15 +219,6 @@ impl Draft<'_> {
         }
         lock
     }
-}
-
-/// The message without the place in a file that does not exist yet.
-fn without_place(p: &Problem) -> String {
-    let text = p.message.as_str();
-    let place = text
-        .split_once(": ")
-        .filter(|(at, _)| at.contains(MANIFEST));
-    place.map_or(text, |(_, rest)| rest).to_string()
 }
 
 fn given_pins(adopted: &Adopted) -> GivenPins {

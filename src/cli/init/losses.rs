@@ -5,8 +5,60 @@ use std::collections::BTreeSet;
 use crate::adopt::{Adopted, Loss};
 use crate::cli::lock::summary_of_pins;
 use crate::lock::Lock;
+use crate::manifest::ShareAccess;
+use crate::problem::Problem;
+use crate::project::MANIFEST;
 use crate::render;
 use crate::text::{count_of, escape_lines};
+
+/// The message without the place in a file that does not exist yet.
+pub(super) fn without_place(p: &Problem) -> String {
+    let text = p.message.as_str();
+    let place = text
+        .split_once(": ")
+        .filter(|(at, _)| at.contains(MANIFEST));
+    place.map_or(text, |(_, rest)| rest).to_string()
+}
+
+/// A node that could not be locked; `folder` is where it lies.
+pub(super) fn refused_node(name: &str, p: &Problem, folder: Option<&str>) -> Loss {
+    let text = without_place(p);
+    let text = text.strip_prefix(&format!("{name}: ")).unwrap_or(&text);
+    let as_folder = folder.map_or_else(String::new, |f| {
+        format!(", or path = \"{f}\" instead, which installs the folder as it is")
+    });
+    let way = if p.hints.is_empty() || text.contains("does not have commit") {
+        "push the commit to a repository of yours and write that as `repo`, or a `ref` that is there"
+            .to_string()
+    } else {
+        p.hints.join("; ")
+    };
+    Loss::new(
+        format!("node {name}: {text}"),
+        format!(
+            "its section is a comment in comfy.toml: {way}{as_folder}; uncomment the section and run \
+             `comfy lock`"
+        ),
+    )
+}
+
+/// Tells of folders that ComfyUI writes to, and that comfy does not change.
+pub(super) fn note_write_shares(adopted: &mut Adopted) {
+    let written = adopted.shares.iter();
+    let written = written.filter(|s| s.adopted && s.access == ShareAccess::Write);
+    let names: Vec<&str> = written.map(|s| s.name.as_str()).collect();
+    if !names.is_empty() {
+        let what = format!(
+            "shares {}: ComfyUI runs as another user now, who can write there only if their modes let \
+             everybody",
+            names.join(", ")
+        );
+        adopted.lose(
+            what,
+            "remove `manage = false` from them: comfy then sets the group and the modes that it needs",
+        );
+    }
+}
 
 /// Tells which packages are at other versions than in the installation, and which are not there.
 pub(super) fn note_packages(adopted: &mut Adopted, lock: &Lock) {
@@ -52,7 +104,7 @@ pub(super) fn note_packages(adopted: &mut Adopted, lock: &Lock) {
                 gone.join(", ")
             ),
             format!(
-                "nothing; or [python] requirements with what you use of {}",
+                "nothing; or, with those that you use, [python] requirements = {}",
                 crate::manifest::quoted_list(&lines)
             ),
         );
