@@ -51,6 +51,7 @@
 //! pure    manifest  text problem
 //! pure    tree      text problem manifest
 //! pure    workflow  text problem manifest
+//! pure    adopt     text problem tree manifest
 //! pure    lock      text problem progress tree manifest
 //! pure    desired   text problem ids roles manifest lock
 //! pure    plan      text problem ids manifest lock desired
@@ -58,7 +59,7 @@
 //! pure    confine   text manifest desired
 //! pure    bisect    text problem manifest lock
 //! effects render    text problem progress ids manifest lock plan
-//! effects host      text problem progress ids roles tree manifest lock desired plan confine
+//! effects host      text problem progress ids roles tree adopt manifest lock desired plan confine
 //! effects doctor    manifest plan
 //! effects history   text problem lock host
 //! effects records   text problem ids desired host
@@ -67,7 +68,7 @@
 //! effects apply     text problem progress ids manifest desired plan kinds render host records
 //! effects project   text problem manifest lock desired plan host
 //! effects demo      text problem render host
-//! effects cli       text problem progress ids roles tree workflow manifest lock desired plan kinds bisect render host history doctor records gateway launch apply project demo
+//! effects cli       text problem progress ids roles tree workflow manifest adopt lock desired plan kinds bisect render host history doctor records gateway launch apply project demo
 //! ```
 //!
 //! # Glossary
@@ -91,6 +92,7 @@
 //! * **launch**: one run of ComfyUI with its supervisor, gateway and log writer; **confinement**:
 //!   what it may touch. **egress**: connections out of it.
 
+mod adopt;
 mod apply;
 mod bisect;
 pub mod cli;

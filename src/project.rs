@@ -333,6 +333,16 @@ pub(crate) fn git_store(project: &ComfyProject, offline: bool) -> Result<git::Gi
             "run it as {owner}: only `apply` needs root, and asks for it"
         )));
     }
+    let home = project.owner()?.home;
+    caller_git_store(home, offline)
+}
+
+/// The git store of whoever runs comfy, who may be root only under isolation "none"; `home` is the
+/// owner's.
+///
+/// # Errors
+/// The cache cannot be created.
+pub(crate) fn caller_git_store(home: PathBuf, offline: bool) -> Result<git::GitStore> {
     let cache = env::cache_home()
         .ok_or_else(|| Problem::new("HOME is not set").with_hint("set HOME, or XDG_CACHE_HOME"))?;
     let store = cache.join("git");
@@ -341,7 +351,7 @@ pub(crate) fn git_store(project: &ComfyProject, offline: bool) -> Result<git::Gi
     fs::edit::write_file(&config, git::config_text().as_bytes(), 0o644, None)
         .with_context(|| format!("write {}", config.display()))?;
     Ok(git::GitStore {
-        home: Some(project.owner()?.home),
+        home: Some(home),
         program: env::git_program(false),
         net: env::net_env()?,
         store,

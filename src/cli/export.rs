@@ -1,15 +1,19 @@
 use super::GlobalArgs;
-use crate::lock::coverage;
+use super::lock::with_resolvers;
+use crate::lock::resolve::addresses::wheel_addresses;
+use crate::lock::{Lock, LockedPython, coverage};
 use crate::manifest::schema;
 use crate::problem::{Problem, Result};
 use crate::project::ComfyProject;
+use crate::render::other_tools::{self, ExportedText};
 use crate::render::{self, sbom};
 
 /// Export the pins, or the form of comfy.toml, for other tools
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  comfy export sbom > comfy.cdx.json\n  comfy export schema > \
-        comfy.schema.json"
+    after_help = "Examples:\n  comfy export sbom > comfy.cdx.json\n  comfy export \
+        manager-snapshot > snapshot.json\n  comfy export requirements > requirements.txt\n  comfy \
+        export pylock > pylock.toml\n  comfy export schema > comfy.schema.json"
 )]
 pub(crate) struct ExportArgs {
     #[command(subcommand)]
@@ -21,13 +25,39 @@ enum ExportFormat {
     /// A software bill of materials (CycloneDX 1.6, JSON): ComfyUI, nodes, Python packages and
     /// models, with their hashes
     Sbom,
+    /// A snapshot of ComfyUI-Manager (JSON): ComfyUI, nodes and Python packages
+    ManagerSnapshot,
+    /// The Python packages as requirements with hashes, for pip and uv
+    Requirements,
+    /// The Python packages as pylock.toml (PEP 751); the indexes are asked where the wheels are
+    Pylock,
     /// The JSON schema of comfy.toml, with which editors complete and check it
     Schema,
 }
 
 pub(crate) fn run(global: &GlobalArgs, args: &ExportArgs) -> Result<u8> {
     match args.what {
-        ExportFormat::Sbom => print_sbom(global),
+        ExportFormat::Sbom => {
+            let (_, lock) = locked_project(global)?;
+            render::print_stdout(&sbom::bill_of_materials(&lock));
+            Ok(0)
+        }
+        ExportFormat::ManagerSnapshot => {
+            let (project, lock) = locked_project(global)?;
+            print_exported(&other_tools::manager_snapshot(&project.manifest, &lock))
+        }
+        ExportFormat::Requirements => {
+            let (_, lock) = locked_project(global)?;
+            print_exported(&other_tools::requirements(packages_of(&lock)?))
+        }
+        ExportFormat::Pylock => {
+            let (project, lock) = locked_project(global)?;
+            let python = packages_of(&lock)?;
+            let found = with_resolvers(&project, false, |ask, report| {
+                wheel_addresses(&project.manifest.python, python, ask, report)
+            })?;
+            print_exported(&other_tools::pylock(python, &found))
+        }
         ExportFormat::Schema => {
             render::print_stdout(schema::schema_text().trim_end());
             Ok(0)
@@ -35,17 +65,31 @@ pub(crate) fn run(global: &GlobalArgs, args: &ExportArgs) -> Result<u8> {
     }
 }
 
-fn print_sbom(global: &GlobalArgs) -> Result<u8> {
-    let project = ComfyProject::open(global)?;
-    let Some((lock, _)) = &project.lock else {
+/// The project with a lock that covers it.
+fn locked_project(global: &GlobalArgs) -> Result<(ComfyProject, Lock)> {
+    let mut project = ComfyProject::open(global)?;
+    let Some((lock, _)) = project.lock.take() else {
         return Err(Problem::new("comfy.lock does not exist").with_hint("run `comfy lock`"));
     };
-    let cover = coverage::check(&project.manifest, lock);
+    let cover = coverage::check(&project.manifest, &lock);
     if !cover.problems.is_empty() {
         return Err(Problem::from_many(cover.problems));
     }
     cover.warnings.iter().for_each(|w| render::print_warning(w));
-    render::print_stdout(&sbom::bill_of_materials(lock));
+    Ok((project, lock))
+}
+
+fn packages_of(lock: &Lock) -> Result<&LockedPython> {
+    lock.python.as_ref().ok_or_else(|| {
+        Problem::new("comfy.lock has no Python packages").with_hint("run `comfy lock`")
+    })
+}
+
+fn print_exported(made: &ExportedText) -> Result<u8> {
+    render::print_stdout(made.text.trim_end());
+    for lost in &made.lost {
+        render::print_warning(&format!("not exported: {lost}"));
+    }
     Ok(0)
 }
 

@@ -158,15 +158,13 @@ pub(crate) fn model_resolver(
     })
 }
 
-/// Resolves as the caller and shows progress.
-pub(crate) fn resolve_project(
+/// Has `resolve` ask as the caller, and shows progress.
+pub(crate) fn with_resolvers<T>(
     project: &ComfyProject,
-    mode: &UpdatePolicy,
     offline: bool,
-) -> Result<ResolvedLock> {
-    super::announce_isolation(project);
+    resolve: impl FnOnce(&Resolvers, &TerminalProgress) -> Result<T>,
+) -> Result<T> {
     let git = project::git_store(project, offline)?;
-    let old = project.lock.as_ref().map(|(l, _)| l);
     let cache = crate::host::env::cache_home()
         .ok_or_else(|| Problem::new("HOME is not set").with_hint("set HOME, or XDG_CACHE_HOME"))?;
     let library = model_resolver(project, git.net.clone(), offline)?;
@@ -176,18 +174,25 @@ pub(crate) fn resolve_project(
         offline,
         own: true,
     };
-    let report = TerminalProgress::default();
-    let resolved = resolve::resolve_manifest(
-        &project.manifest,
-        old,
-        mode,
-        &Resolvers {
-            repos: &git,
-            uv: &uv,
-            library: &library,
-        },
-        &report,
-    )?;
+    let ask = Resolvers {
+        repos: &git,
+        uv: &uv,
+        library: &library,
+    };
+    resolve(&ask, &TerminalProgress::default())
+}
+
+/// Resolves as the caller and shows progress.
+pub(crate) fn resolve_project(
+    project: &ComfyProject,
+    mode: &UpdatePolicy,
+    offline: bool,
+) -> Result<ResolvedLock> {
+    super::announce_isolation(project);
+    let old = project.lock.as_ref().map(|(l, _)| l);
+    let resolved = with_resolvers(project, offline, |ask, report| {
+        resolve::resolve_manifest(&project.manifest, old, mode, ask, report)
+    })?;
     for r in &resolved.remarks {
         render::print_warning(r);
     }

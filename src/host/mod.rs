@@ -11,6 +11,7 @@ pub(crate) mod executor;
 pub(crate) mod faults;
 pub mod fs;
 pub mod git;
+pub(crate) mod installation;
 pub(crate) mod lines;
 pub(crate) mod machine;
 pub(crate) mod memory_cgroup;

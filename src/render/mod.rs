@@ -1,6 +1,7 @@
 //! All output. stdout is data, stderr is progress and diagnostics; everything passes through here.
 
 pub(crate) mod bars;
+pub(crate) mod other_tools;
 pub(crate) mod plan_json;
 pub(crate) mod plan_text;
 pub(crate) mod sbom;

@@ -15,7 +15,7 @@ use super::web::WebClient;
 use super::{ModelHubs, content_check, install, safetensors_header};
 use crate::host::fs::edit;
 use crate::host::git::NetEnv;
-use crate::host::sealed::list_tree::list_tree;
+use crate::host::sealed::list_tree::{FoundEntry, list_tree};
 use crate::lock::resolve::models::{ModelInfo, ModelQuery, ModelResolver};
 use crate::lock::{ModelOrigin, ModelPin, Sha256Digest, safetensors};
 use crate::manifest::names;
@@ -53,17 +53,29 @@ pub(crate) fn cached_model(cache: &Path, sha256: Sha256Digest) -> PathBuf {
 /// # Errors
 /// Something in it cannot be read.
 pub(crate) fn share_files(share: &Path) -> Result<Vec<(String, u64)>> {
+    let all = list_share(share)?.into_iter();
+    let files = all.filter(|f| f.kind == FileType::File);
+    Ok(files.map(|f| (f.path, f.stamp.size())).collect())
+}
+
+/// Every file and link below a share's folder.
+///
+/// # Errors
+/// Something in it cannot be read.
+pub(crate) fn share_entries(share: &Path) -> Result<Vec<(String, FileType)>> {
+    let all = list_share(share)?.into_iter();
+    let entries = all.filter(|f| matches!(f.kind, FileType::File | FileType::Link));
+    Ok(entries.map(|f| (f.path, f.kind)).collect())
+}
+
+fn list_share(share: &Path) -> Result<Vec<FoundEntry>> {
     let Ok(real) = share.canonicalize() else {
         return Ok(Vec::new());
     };
     let fd =
         crate::host::fs::open_dir(&real).with_context(|| format!("open {}", real.display()))?;
     let (all, _) = list_tree(&fd, &real).map_err(Problem::from)?;
-    Ok(all
-        .into_iter()
-        .filter(|f| f.kind == FileType::File)
-        .map(|f| (f.path, f.stamp.size()))
-        .collect())
+    Ok(all)
 }
 
 /// Refuses a model of the share at `share` that is a link, or below one: comfy follows none there, and

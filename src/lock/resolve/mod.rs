@@ -1,6 +1,8 @@
 //! Filling the lock: refs become commits, commits become tree hashes, what they ask of Python
 //! becomes packages, and what cannot be installed is refused here.
 
+pub(crate) mod addresses;
+pub(crate) mod given;
 mod merge;
 pub(crate) mod models;
 mod newest;
@@ -24,7 +26,8 @@ use crate::manifest::Manifest;
 use crate::problem::{Problem, Result};
 use crate::progress::{Progress, Reporter};
 use crate::tree::{ExcludedEntry, ObjectId, TreeExclusions, TreeListing};
-use packages::resolve_packages;
+use given::GivenPins;
+use packages::{ResolvedPackages, resolve_packages};
 use parts::{ResolvedPart, part_requirements, resolve_repositories};
 
 /// Where repositories are asked: the real one is [`crate::host::git::GitStore`].
@@ -103,11 +106,14 @@ pub(crate) struct Resolvers<'a> {
 }
 
 /// Which pins may move.
+#[derive(Clone, Copy)]
 pub(crate) enum UpdatePolicy<'a> {
     /// Only what the lock lacks or has for another question (`comfy lock`).
     Keep,
     /// Those of these names, all if empty (`comfy update`).
     Move(&'a [String]),
+    /// None: these pins are taken, where the lock has none (`comfy init --from`).
+    At(&'a GivenPins),
 }
 
 pub(crate) struct ResolvedLock {
@@ -166,7 +172,11 @@ pub(crate) fn resolve_manifest(
     let comfyui = pins
         .remove("comfyui")
         .ok_or_else(|| Problem::new("no pin for comfyui"))?;
-    let (python, package_remarks) = resolve_packages(manifest, &asks, old, mode, uv, report)?;
+    let ResolvedPackages {
+        python,
+        remarks: package_remarks,
+        ..
+    } = resolve_packages(manifest, &asks, old, mode, uv, report)?;
     let mut remarks = node_remarks(manifest, &comfyui, &all_facts, repos, report);
     remarks.extend(status_remarks(&pins));
     remarks.extend(package_remarks);

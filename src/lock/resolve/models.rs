@@ -44,17 +44,24 @@ pub(crate) struct ModelInfo {
 /// Of many problems, these are told.
 const SHOWN: usize = 20;
 
-/// The models that the manifest asks for, pinned.
+/// The models that the manifest asks for: pins, and why the others have none.
+pub(super) struct EachModel {
+    pub pins: Table<Arc<ModelPin>>,
+    /// By path.
+    pub refused: Vec<(String, Problem)>,
+}
+
+/// Asks for every model.
 ///
 /// # Errors
-/// Every model that could not be found, up to some.
-pub(crate) fn resolve_models(
+/// The user interrupts it.
+pub(super) fn resolve_each(
     manifest: &Manifest,
     old: Option<&Lock>,
     mode: &UpdatePolicy,
     library: &dyn ModelResolver,
     report: &dyn Reporter,
-) -> Result<Table<Arc<ModelPin>>> {
+) -> Result<EachModel> {
     let empty = Table::new_vec();
     let before = old.map_or(&empty, |l| &l.models);
     let (mut pins, mut asked) = (BTreeMap::new(), Vec::new());
@@ -81,7 +88,7 @@ pub(crate) fn resolve_models(
             }
         }
     }
-    let mut problems = Vec::new();
+    let mut refused = Vec::new();
     for (a, found) in asked.iter().zip(library.find_models(&asked, report)) {
         let found = found.and_then(|f| match a.sha256.filter(|s| *s != f.sha256) {
             Some(s) => Err(Problem::new(format!(
@@ -109,13 +116,30 @@ pub(crate) fn resolve_models(
             Err(p) if p.is_interrupted() => return Err(p),
             Err(p) => {
                 let place = manifest.source.place_of_key(&["models", &a.path]);
-                problems.push(p.with_prefix(&format!(
-                    "{place}: model \"{}\": ",
-                    crate::text::escape_text(&a.path)
-                )));
+                let named = format!("{place}: model \"{}\": ", crate::text::escape_text(&a.path));
+                refused.push((a.path.clone(), p.with_prefix(&named)));
             }
         }
     }
+    Ok(EachModel {
+        pins: pins.into_iter().collect(),
+        refused,
+    })
+}
+
+/// The models that the manifest asks for, pinned.
+///
+/// # Errors
+/// Every model that could not be found, up to some.
+pub(crate) fn resolve_models(
+    manifest: &Manifest,
+    old: Option<&Lock>,
+    mode: &UpdatePolicy,
+    library: &dyn ModelResolver,
+    report: &dyn Reporter,
+) -> Result<Table<Arc<ModelPin>>> {
+    let EachModel { pins, refused } = resolve_each(manifest, old, mode, library, report)?;
+    let mut problems: Vec<Problem> = refused.into_iter().map(|(_, p)| p).collect();
     if problems.len() > SHOWN {
         let rest = problems.split_off(SHOWN).len();
         problems.push(Problem::new(format!(
@@ -126,14 +150,14 @@ pub(crate) fn resolve_models(
     if !problems.is_empty() {
         return Err(Problem::from_many(problems));
     }
-    Ok(pins.into_iter().collect())
+    Ok(pins)
 }
 
 /// Whether an update may move it. What lies on a disk moves only when it is named: a file that
 /// somebody changed is no news to be taken over along the way.
 fn may_update(path: &str, origin: Option<&ModelOrigin>, mode: &UpdatePolicy) -> bool {
     match mode {
-        UpdatePolicy::Keep => false,
+        UpdatePolicy::Keep | UpdatePolicy::At(_) => false,
         UpdatePolicy::Move([]) => matches!(
             origin,
             Some(ModelOrigin::Hub { .. } | ModelOrigin::Web(_) | ModelOrigin::Bucket { .. })

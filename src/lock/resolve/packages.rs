@@ -5,6 +5,7 @@ use std::sync::Mutex;
 
 use pep508_rs::{Requirement, VersionOrUrl};
 
+use super::given::PackageSettings;
 use super::settle::{self, ManifestDraft, Refusal};
 use super::variants::{SolvedLock, VariantSolver};
 use super::{UpdatePolicy, merge, newest, own_wheels, torch};
@@ -14,8 +15,26 @@ use crate::lock::uv::response;
 use crate::lock::{Lock, LockedPython, PartRequirements};
 use crate::manifest::Manifest;
 use crate::manifest::wheel_sources::WHEELS_INDEX;
-use crate::problem::Result;
+use crate::problem::{Problem, Result};
 use crate::progress::{Progress, Reporter};
+
+/// The packages of a lock.
+pub(super) struct ResolvedPackages {
+    pub python: LockedPython,
+    pub remarks: Vec<String>,
+    /// What had to be settled for them, where pins were given.
+    pub settled: Option<PackageSettings>,
+}
+
+impl ResolvedPackages {
+    fn unremarked(python: LockedPython) -> ResolvedPackages {
+        ResolvedPackages {
+            python,
+            remarks: Vec::new(),
+            settled: None,
+        }
+    }
+}
 
 /// The packages that are asked for: the locked ones where nothing was asked anew, else uv's answer.
 pub(super) fn resolve_packages(
@@ -25,19 +44,11 @@ pub(super) fn resolve_packages(
     mode: &UpdatePolicy,
     uv: &dyn PackageResolver,
     report: &dyn Reporter,
-) -> Result<(LockedPython, Vec<String>)> {
+) -> Result<ResolvedPackages> {
     let m = &manifest.python;
     let fresh = LockedPython::from_manifest(m);
     let before = old.and_then(|l| l.python.as_ref());
-    let names: BTreeSet<String> = match mode {
-        UpdatePolicy::Keep => BTreeSet::new(),
-        UpdatePolicy::Move(names) => names
-            .iter()
-            .map(|n| python::normalize_name(n))
-            .filter(|n| before.is_some_and(|p| p.packages.iter().any(|k| k.name == *n)))
-            .collect(),
-    };
-    let names = with_family(names, before);
+    let names = names_to_move(mode, before);
     let moving = match mode {
         UpdatePolicy::Move(all) if all.is_empty() || all.iter().any(|n| n == "python") => {
             PackageUpdates::All
@@ -47,34 +58,24 @@ pub(super) fn resolve_packages(
     };
     let wanted = effective(asks);
     if wanted.is_empty() && m.requirements.is_empty() {
-        return Ok((fresh, Vec::new()));
+        return Ok(ResolvedPackages::unremarked(fresh));
     }
     // It stays like any pin. A lock of an older comfy gets one; where there is no uv, it stays
     // without.
     let kept = before
         .filter(|p| p.version == m.version && !matches!(moving, PackageUpdates::All))
         .and_then(|p| p.managed.clone());
-    if let (Some(locked), Some(lock), PackageUpdates::None) = (before, old, moving)
-        && (LockedPython {
-            packages: Vec::new(),
-            managed: None,
-            allow_pth: m.allow_pth.clone(),
-            ..locked.clone()
-        }) == fresh
-        && effective(&lock.asks) == wanted
+    if let (Some(lock), PackageUpdates::None) = (old, moving)
+        && let Some(locked) = unchanged_packages(&fresh, lock, &wanted)
     {
         let managed = kept.or_else(|| uv.newest_release(&m.version).unwrap_or(None));
-        return Ok((
-            LockedPython {
-                managed,
-                allow_pth: m.allow_pth.clone(),
-                ..locked.clone()
-            },
-            Vec::new(),
-        ));
+        return Ok(ResolvedPackages::unremarked(LockedPython {
+            managed,
+            ..locked
+        }));
     }
     let job = report.start_job("python");
-    let own;
+    let (own, own_draft);
     let (manifest, asks, wheels) = if m.wheels.is_empty() {
         (manifest, asks, &[][..])
     } else {
@@ -93,9 +94,14 @@ pub(super) fn resolve_packages(
         newest,
         ..AgeLimit::default()
     };
+    let given = match mode {
+        UpdatePolicy::At(given) => Some(&given.packages),
+        UpdatePolicy::Keep | UpdatePolicy::Move(_) => None,
+    };
     let question = PackageQuestion {
         old: before,
         moving,
+        given,
         uv,
         job: job.as_ref(),
         wheels,
@@ -103,33 +109,69 @@ pub(super) fn resolve_packages(
     let mut draft = ManifestDraft::new(manifest, asks);
     let unlockable = draft.ignore_unlockable_lines();
     let solver = question.solver(&draft.manifest, &draft.asks, limit)?;
-    let answers = match solver.solve_all() {
-        Ok(answers) if unlockable.is_empty() => answers,
+    let (solver, answers, settled) = match solver.solve_all() {
+        Ok(answers) if unlockable.is_empty() => (solver, answers, None),
         other => {
             let first = other.err().map(|problem| solver.refusal(problem));
-            let again = |draft: &ManifestDraft| question.refusal(draft, solver.limit());
-            return Err(settle::explain_all(
-                draft.clone(),
-                unlockable,
-                first,
-                &again,
-            ));
+            let (settled, settings) = question.settle(&draft, unlockable, first, &solver)?;
+            own_draft = settled;
+            let settled = question.solver(&own_draft.manifest, &own_draft.asks, solver.limit())?;
+            let answers = settled.solve_all()?;
+            (settled, answers, Some(settings))
         }
     };
+    let (m, asks) = (&solver.manifest.python, solver.asks);
     let packages = merge::merge_variants(&answers, m, before, uv, job.as_ref())?;
     let remarks = package_remarks(&solver, &answers, &packages, asks);
     let managed = match kept {
         Some(m) => Some(m),
         None => uv.newest_release(&m.version)?,
     };
-    Ok((
-        LockedPython {
+    // What was settled is in the manifest; files of `wheels` are not.
+    let fresh = match &settled {
+        Some(_) => LockedPython::from_manifest(m),
+        None => fresh,
+    };
+    Ok(ResolvedPackages {
+        python: LockedPython {
             packages,
             managed,
             ..fresh
         },
         remarks,
-    ))
+        settled,
+    })
+}
+
+/// The locked packages that are to move by name.
+fn names_to_move(mode: &UpdatePolicy, before: Option<&LockedPython>) -> BTreeSet<String> {
+    let names: BTreeSet<String> = match mode {
+        UpdatePolicy::Keep | UpdatePolicy::At(_) => BTreeSet::new(),
+        UpdatePolicy::Move(names) => names
+            .iter()
+            .map(|n| python::normalize_name(n))
+            .filter(|n| before.is_some_and(|p| p.packages.iter().any(|k| k.name == *n)))
+            .collect(),
+    };
+    with_family(names, before)
+}
+
+/// What is locked, where nothing else is asked for than before.
+fn unchanged_packages(
+    fresh: &LockedPython,
+    lock: &Lock,
+    wanted: &BTreeMap<String, Vec<String>>,
+) -> Option<LockedPython> {
+    let locked = LockedPython {
+        allow_pth: fresh.allow_pth.clone(),
+        ..lock.python.clone()?
+    };
+    let settings = LockedPython {
+        packages: Vec::new(),
+        managed: None,
+        ..locked.clone()
+    };
+    (settings == *fresh && effective(&lock.asks) == *wanted).then_some(locked)
 }
 
 /// The texts that each part asks for; those that ask for nothing are not in it.
@@ -182,6 +224,8 @@ fn package_remarks(
 struct PackageQuestion<'a> {
     old: Option<&'a LockedPython>,
     moving: PackageUpdates<'a>,
+    /// Versions that are preferred where nothing is locked.
+    given: Option<&'a BTreeMap<String, String>>,
     uv: &'a dyn PackageResolver,
     job: &'a dyn Progress,
     wheels: &'a [GatheredWheel],
@@ -203,6 +247,7 @@ impl<'a> PackageQuestion<'a> {
             members: request::workspace_members(manifest, asks)?,
             old: self.old,
             moving: self.moving,
+            given: self.given,
             uv: self.uv,
             job: self.job,
             wheels: self.wheels,
@@ -210,6 +255,28 @@ impl<'a> PackageQuestion<'a> {
             core_pins: core_pins(asks, &manifest.python.overrides),
             lacks: Mutex::default(),
         })
+    }
+
+    /// A draft that can be locked, and what it has that the manifest lacks; only where versions are
+    /// given.
+    fn settle(
+        &self,
+        draft: &ManifestDraft,
+        unlockable: Vec<Problem>,
+        first: Option<Refusal>,
+        solver: &VariantSolver,
+    ) -> Result<(ManifestDraft, PackageSettings)> {
+        let again = |draft: &ManifestDraft| self.refusal(draft, solver.limit());
+        let mut settled = settle::settle_all(draft.clone(), first, &again);
+        match self.given {
+            Some(given) => settled.hold_given(given, &again),
+            None => return Err(settled.explain(unlockable)),
+        }
+        if settled.refusal.is_some() {
+            return Err(settled.explain(unlockable));
+        }
+        let settings = settled.settings(unlockable);
+        Ok((settled.draft, settings))
     }
 
     /// Why a draft cannot be locked; `None`: it can.

@@ -241,8 +241,12 @@ fn resolve_part(
     let satisfied = before.filter(|p| p.repo == repo && p.git_ref == git_ref);
     let complete = satisfied.filter(|p| p.excluded.iter().map(|x| &x.path).eq(exclude));
     let may_move = match mode {
-        UpdatePolicy::Keep => false,
+        UpdatePolicy::Keep | UpdatePolicy::At(_) => false,
         UpdatePolicy::Move(names) => names.is_empty() || names.iter().any(|n| n == name),
+    };
+    let given = match mode {
+        UpdatePolicy::At(given) => given.commits.get(name),
+        UpdatePolicy::Keep | UpdatePolicy::Move(_) => None,
     };
     let look_at = |found: &ResolvedRef, progress: &dyn Progress| -> Result<(_, SeenTree)> {
         let seen = repos.snapshot(&part.query(found, &without, files), progress);
@@ -267,7 +271,10 @@ fn resolve_part(
     // What is excluded is looked up in the commit that is pinned.
     let target = match satisfied.filter(|_| !may_move) {
         Some(pin) => found_by(pin),
-        None => repos.resolve_ref(repo, git_ref).map_err(named)?,
+        None => match given {
+            Some(commit) => (*commit).into(),
+            None => repos.resolve_ref(repo, git_ref).map_err(named)?,
+        },
     };
     let commit = target.commit;
     if let Some(pin) = complete

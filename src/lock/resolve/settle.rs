@@ -6,10 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pep508_rs::{Requirement, VersionOrUrl};
 
+use super::given::PackageSettings;
 use crate::lock::markers::marker_truth;
 use crate::lock::python::{PartRequirements, RequirementLine, normalize_name};
 use crate::lock::requirements;
 use crate::lock::uv::response::lacks::{LackKind, PackageLack};
+use crate::lock::uv::response::{self, public_version};
 use crate::manifest::{Manifest, quoted_list};
 use crate::problem::Problem;
 use crate::text::escape_text;
@@ -18,6 +20,8 @@ use crate::text::escape_text;
 const NOWHERE: &str = "sys_platform == 'win32'";
 /// How often uv is asked again.
 const MAX_ROUNDS: usize = 60;
+/// How often given versions are held, each time those that the refusal names.
+const MAX_HELD: usize = 6;
 
 /// Why one attempt failed.
 pub(super) struct Refusal {
@@ -206,14 +210,22 @@ fn shown(part: &str, line: &RequirementLine) -> String {
     format!("{part}  {}:{}  {}", line.file, line.line, line.text)
 }
 
-/// Everything that is refused, with lines that settle it. `solve` asks for a draft; what it returns
-/// last is told too, unless it is `None`: then all is settled.
-pub(super) fn explain_all(
+/// A draft, and what it took to come to it.
+pub(super) struct SettledDraft {
+    pub draft: ManifestDraft,
+    /// What was lacking, a line each.
+    told: Vec<String>,
+    /// What is still refused; `None`: nothing.
+    pub refusal: Option<Refusal>,
+}
+
+/// Settles everything that is refused, as far as comfy knows how. `solve` asks for a draft; `None`:
+/// it can be locked.
+pub(super) fn settle_all(
     mut draft: ManifestDraft,
-    unlockable: Vec<Problem>,
     first: Option<Refusal>,
     solve: &dyn Fn(&ManifestDraft) -> Option<Refusal>,
-) -> Problem {
+) -> SettledDraft {
     let mut told: Vec<String> = Vec::new();
     // How often each package was settled; the next way is taken where one was not enough.
     let mut tried: BTreeMap<String, usize> = BTreeMap::new();
@@ -246,32 +258,102 @@ pub(super) fn explain_all(
         }
         refusal = solve(&draft);
     }
-    if let Some(r) = refusal.as_ref().filter(|r| r.problem.is_interrupted()) {
-        return r.problem.clone();
+    SettledDraft {
+        draft,
+        told,
+        refusal,
     }
-    let mut problems = unlockable;
-    match &told[..] {
-        [] => {}
-        [one] => problems.push(Problem::new(format!("Python packages: {one}"))),
-        all => problems.push(Problem::new(format!(
-            "Python packages: {} cannot be had as they are asked for:\n{}",
-            crate::text::count_of(all.len(), "package"),
-            all.join("\n")
-        ))),
-    }
-    if let Some(last) = problems.last_mut() {
-        let is_settled = refusal.is_none();
-        for (i, line) in draft.settings().into_iter().enumerate() {
-            let begin = match (i, is_settled) {
-                (0, true) => "with this in comfy.toml it locks: ",
-                (0, false) => "this in comfy.toml settles it: ",
-                _ => "and with this: ",
-            };
-            last.hints.push(format!("{begin}{line}"));
+}
+
+impl SettledDraft {
+    /// Where wishes do not fit together: has the packages that the refusal names at the versions that
+    /// were given, since an installation worked with them.
+    pub(super) fn hold_given(
+        &mut self,
+        given: &BTreeMap<String, String>,
+        solve: &dyn Fn(&ManifestDraft) -> Option<Refusal>,
+    ) {
+        let mut held: BTreeSet<String> = BTreeSet::new();
+        for _ in 0..MAX_HELD {
+            let Some(r) = &self.refusal else { return };
+            if r.problem.is_interrupted() || !response::names_conflict(&r.problem) {
+                return;
+            }
+            let named = response::package_words(&r.problem.message);
+            let new: Vec<&String> = given
+                .keys()
+                .filter(|p| named.contains(*p) && !held.contains(*p))
+                .collect();
+            if new.is_empty() {
+                return;
+            }
+            for package in new {
+                let version = public_version(&given[package]);
+                let is_it = |o: &String| requirements::package_of(o).is_some_and(|n| n == *package);
+                let overrides = &mut self.draft.manifest.python.overrides;
+                overrides.retain(|o| !is_it(o));
+                overrides.push(format!("{package}=={version}"));
+                self.draft.overrides = true;
+                self.told.push(format!(
+                    "not everybody's wishes about {package} fit together: it stays at {version}"
+                ));
+                held.insert(package.clone());
+            }
+            self.refusal = solve(&self.draft);
         }
     }
-    problems.extend(refusal.map(|r| r.problem));
-    Problem::from_many(problems)
+
+    /// What has to be in comfy.toml for this draft.
+    pub(super) fn settings(&self, unlockable: Vec<Problem>) -> PackageSettings {
+        let draft = &self.draft;
+        let ignored = |name: &String| {
+            let node = draft.manifest.nodes.get(name)?;
+            Some((name.clone(), node.ignore_requirements.clone()))
+        };
+        let mut told: Vec<String> = unlockable.into_iter().map(|p| p.message).collect();
+        told.extend(self.told.iter().cloned());
+        PackageSettings {
+            requirements: draft.manifest.python.requirements.clone(),
+            overrides: draft.manifest.python.overrides.clone(),
+            ignored: draft.nodes.iter().filter_map(ignored).collect(),
+            told,
+        }
+    }
+
+    /// Everything that is refused, with lines that settle it; what is still refused is told too.
+    pub(super) fn explain(self, unlockable: Vec<Problem>) -> Problem {
+        let SettledDraft {
+            draft,
+            told,
+            refusal,
+        } = self;
+        if let Some(r) = refusal.as_ref().filter(|r| r.problem.is_interrupted()) {
+            return r.problem.clone();
+        }
+        let mut problems = unlockable;
+        match &told[..] {
+            [] => {}
+            [one] => problems.push(Problem::new(format!("Python packages: {one}"))),
+            all => problems.push(Problem::new(format!(
+                "Python packages: {} cannot be had as they are asked for:\n{}",
+                crate::text::count_of(all.len(), "package"),
+                all.join("\n")
+            ))),
+        }
+        if let Some(last) = problems.last_mut() {
+            let is_settled = refusal.is_none();
+            for (i, line) in draft.settings().into_iter().enumerate() {
+                let begin = match (i, is_settled) {
+                    (0, true) => "with this in comfy.toml it locks: ",
+                    (0, false) => "this in comfy.toml settles it: ",
+                    _ => "and with this: ",
+                };
+                last.hints.push(format!("{begin}{line}"));
+            }
+        }
+        problems.extend(refusal.map(|r| r.problem));
+        Problem::from_many(problems)
+    }
 }
 
 /// `decord has no wheel for macos-arm64`, and who asks for it.

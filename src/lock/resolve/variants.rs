@@ -37,6 +37,8 @@ pub(super) struct VariantSolver<'a> {
     pub moving: PackageUpdates<'a>,
     pub uv: &'a dyn PackageResolver,
     pub job: &'a dyn Progress,
+    /// Versions that are preferred where nothing is locked, by package.
+    pub given: Option<&'a BTreeMap<String, String>>,
     /// The files of `wheels`.
     pub wheels: &'a [GatheredWheel],
     /// It learns which indexes tell no times.
@@ -231,13 +233,28 @@ impl VariantSolver<'_> {
             .old
             .filter(|o| o.version == self.manifest.python.version)
         else {
-            return Vec::new();
+            return self.given_versions(variant);
         };
         old.packages
             .iter()
             .filter(|p| self.moving.keeps(&p.name) && p.serves_variant(variant.word()))
             .map(|p| PreferredVersion::of_locked(p, &old.indexes))
             .collect()
+    }
+
+    /// The versions that were given, from the index that the variant has each package of.
+    fn given_versions(&self, variant: &LockVariant) -> Vec<PreferredVersion> {
+        let indexes: Vec<_> = variant.indexes(&self.manifest.python.indexes).collect();
+        let given = self.given.into_iter().flatten().map(|(name, version)| {
+            let own = indexes.iter().find(|x| x.has_package(name));
+            PreferredVersion {
+                name: name.clone(),
+                // The default index has no `2.9.0+cu128`.
+                version: own.map_or(public_version(version), |_| version).to_string(),
+                url: own.map_or(request::PYPI, |x| x.url.as_str()).to_string(),
+            }
+        });
+        given.collect()
     }
 
     /// Asks uv, and once more where an index turns out to tell no times, or ComfyUI pins what is

@@ -1,6 +1,7 @@
 //! Real users, real groups, real files. Each test is named after what it cures.
 
 mod added;
+mod adopted;
 mod alone;
 mod asked;
 mod attack;

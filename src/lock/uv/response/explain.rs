@@ -59,8 +59,13 @@ pub(crate) fn is_no_solution(e: &UvError) -> bool {
     matches!(e, UvError::Said { text, .. } if text.contains(NO_SOLUTION))
 }
 
+/// The same, of a refusal in comfy's words.
+pub(crate) fn names_conflict(p: &Problem) -> bool {
+    p.message.contains(NO_SOLUTION)
+}
+
 /// What may be a package's name in a text, normalised.
-pub(super) fn package_words(text: &str) -> BTreeSet<String> {
+pub(crate) fn package_words(text: &str) -> BTreeSet<String> {
     text.split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')))
         .map(|w| normalize_name(w.trim_matches('.')))
         .collect()

@@ -19,7 +19,7 @@ use crate::lock::wheel_tags;
 use crate::manifest::PackageIndex;
 use crate::problem::{Context, Problem, Result};
 pub(crate) use cutoff::{too_young, without_upload_time};
-pub(crate) use explain::{explain_no_solution, is_no_solution};
+pub(crate) use explain::{explain_no_solution, is_no_solution, names_conflict, package_words};
 
 #[derive(Deserialize)]
 struct UvLock {

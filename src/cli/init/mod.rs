@@ -1,20 +1,25 @@
+mod adopted;
+mod losses;
+
 use std::path::{Component, Path, PathBuf};
 
 use super::GlobalArgs;
 use crate::host::machine::identity::{self, OtherProgram};
 use crate::host::{env, fs};
+use crate::lock;
 use crate::manifest::IsolationMode;
 use crate::manifest::starter::{StarterChoices, starter_text};
 use crate::problem::{Context, Problem, Result};
 use crate::project::MANIFEST;
 use crate::render;
 
-/// Write a commented starter comfy.toml
+/// Write a commented comfy.toml: a starter, or that of an installation that is there
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  comfy init                  here\n  comfy init -C \
         ~/dotfiles/comfy\n  comfy init --isolation none no second account and no root; nothing is \
-        protected"
+        protected\n  comfy init --from ~/ComfyUI adopt an installation, with the same pins\n  comfy init \
+        --from snapshot.json"
 )]
 pub(crate) struct InitArgs {
     /// Where to put the shared folders [default: outside your home, so that nothing in it is
@@ -24,6 +29,22 @@ pub(crate) struct InitArgs {
     /// Whether ComfyUI gets an account of its own [default: account]
     #[arg(long, value_name = "MODE", value_parser = ["account", "none"])]
     isolation: Option<String>,
+    /// Adopt the installation of ComfyUI in this folder, or what this snapshot says, with the same
+    /// pins; nothing of it is changed
+    #[arg(long, value_name = "PATH")]
+    from: Option<PathBuf>,
+    /// Let comfy set groups and modes in the adopted folders [default: they are used as they are]
+    #[arg(long, requires = "from")]
+    manage_shares: bool,
+    /// Pin no models: large libraries are read whole for it
+    #[arg(long, requires = "from")]
+    no_models: bool,
+    /// Write changes that no repository has into this folder, as patches
+    #[arg(long, value_name = "DIR", requires = "from")]
+    patches: Option<PathBuf>,
+    /// The virtual environment of the installation [default: venv or .venv in it or beside it]
+    #[arg(long, value_name = "DIR", requires = "from")]
+    venv: Option<PathBuf>,
 }
 
 pub(crate) fn run(global: &GlobalArgs, args: &InitArgs) -> Result<u8> {
@@ -34,9 +55,12 @@ pub(crate) fn run(global: &GlobalArgs, args: &InitArgs) -> Result<u8> {
         .as_ref()
         .map_or_else(|| here.clone(), |d| here.join(d));
     let path = dir.join(MANIFEST);
-    if path.exists() {
-        return Err(Problem::new(format!("{} already exists", path.display()))
-            .with_hint("edit it, or move it away first"));
+    for name in [MANIFEST, lock::FILE] {
+        let there = dir.join(name);
+        if there.symlink_metadata().is_ok() && (name == MANIFEST || args.from.is_some()) {
+            return Err(Problem::new(format!("{} already exists", there.display()))
+                .with_hint("edit it, or move it away first"));
+        }
     }
     std::fs::create_dir_all(&dir).with_context(|| format!("make {}", dir.display()))?;
     let dir = dir
@@ -57,16 +81,33 @@ pub(crate) fn run(global: &GlobalArgs, args: &InitArgs) -> Result<u8> {
         Some(p) if p.starts_with("~") => p.display().to_string(),
         Some(p) => clean_path(&here.join(p)).display().to_string(),
     };
-    let text = starter_text(&StarterChoices {
-        primary_user: caller.primary_user.as_deref(),
-        isolation,
-        shared_root: &shares,
-    });
+    let made = match &args.from {
+        Some(from) => {
+            let target = adopted::InitTarget {
+                dir: &dir,
+                caller: &caller,
+                isolation,
+                shared_root: &shares,
+            };
+            adopted::adopt_installation(from, args, &target)?
+        }
+        None => FirstFiles {
+            manifest: starter_text(&StarterChoices {
+                primary_user: caller.primary_user.as_deref(),
+                isolation,
+                shared_root: &shares,
+            }),
+            lock: None,
+        },
+    };
+    let is_locked = made.lock.is_some();
     let files = [
-        (SCHEMA, crate::manifest::schema::schema_text()),
-        (MANIFEST, text),
+        (SCHEMA, Some(crate::manifest::schema::schema_text())),
+        (MANIFEST, Some(made.manifest)),
+        (lock::FILE, made.lock),
     ];
     for (name, text) in files {
+        let Some(text) = text else { continue };
         fs::edit::write_file(&dir.join(name), text.as_bytes(), 0o644, caller.ids)
             .with_context(|| format!("write {}", dir.join(name).display()))?;
     }
@@ -74,11 +115,24 @@ pub(crate) fn run(global: &GlobalArgs, args: &InitArgs) -> Result<u8> {
     if let Some(other) = identity::other_comfy() {
         render::print_warning(&other_program_text(&other));
     }
-    render::print_note(&format!(
-        "Wrote {}. Read it, edit it, then run: comfy lock",
-        path.display()
-    ));
+    render::print_note(&if is_locked {
+        format!(
+            "Wrote {} and comfy.lock. Read them, then run: comfy plan",
+            path.display()
+        )
+    } else {
+        format!(
+            "Wrote {}. Read it, edit it, then run: comfy lock",
+            path.display()
+        )
+    });
     Ok(0)
+}
+
+/// The texts of the first files.
+struct FirstFiles {
+    manifest: String,
+    lock: Option<String>,
 }
 
 /// The schema that the starter names in its first line.

@@ -1,0 +1,136 @@
+//! Filling a lock with pins that come from outside: those of an installation or of a snapshot. What
+//! cannot be had is told and left out, since the rest is worth having.
+
+use std::collections::BTreeMap;
+
+use super::models::resolve_each;
+use super::packages::resolve_packages;
+use super::parts::{ResolvedPart, part_requirements, resolve_repositories};
+use super::{Resolvers, UpdatePolicy};
+use crate::lock::{Lock, PartRequirements, RepositoryPin};
+use crate::manifest::Manifest;
+use crate::problem::{Problem, ProblemKind, Result};
+use crate::progress::Reporter;
+use crate::tree::ObjectId;
+
+/// Pins from outside.
+#[derive(Debug, Default)]
+pub(crate) struct GivenPins {
+    /// The commits of nodes by name, and that of `comfyui`; a repository without one is asked for
+    /// its ref.
+    pub commits: BTreeMap<String, ObjectId>,
+    /// The versions of Python packages by normalised name, which are preferred where they fit.
+    pub packages: BTreeMap<String, String>,
+}
+
+/// What has to be in comfy.toml, so that the packages of the given pins can be had.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct PackageSettings {
+    pub requirements: Vec<String>,
+    pub overrides: Vec<String>,
+    /// `ignore_requirements` of nodes.
+    pub ignored: BTreeMap<String, Vec<String>>,
+    /// Why.
+    pub told: Vec<String>,
+}
+
+/// A lock with what could be had of the given pins.
+pub(crate) struct GivenLock {
+    pub lock: Lock,
+    /// Nodes that could not be had; they are not in the lock.
+    pub refused_nodes: Vec<(String, Problem)>,
+    /// Models that could not be had, by their path.
+    pub refused_models: Vec<(String, Problem)>,
+    /// Why no Python package is locked.
+    pub refused_packages: Option<Problem>,
+    pub settings: Option<PackageSettings>,
+    pub remarks: Vec<String>,
+}
+
+/// Makes the lock of a manifest at given pins.
+///
+/// # Errors
+/// ComfyUI itself cannot be had, the package index does not answer, or the user interrupts it.
+pub(crate) fn resolve_given(
+    manifest: &Manifest,
+    given: &GivenPins,
+    ask: &Resolvers,
+    report: &dyn Reporter,
+) -> Result<GivenLock> {
+    let mode = UpdatePolicy::At(given);
+    let found = resolve_repositories(manifest, None, &mode, ask.repos, report);
+    let names = ["comfyui"]
+        .into_iter()
+        .chain(manifest.nodes.keys().map(String::as_str));
+    let (mut pins, mut asks) = (BTreeMap::<String, RepositoryPin>::new(), BTreeMap::new());
+    let (mut refused_nodes, mut all_facts) = (Vec::new(), Vec::new());
+    for (name, part) in names.zip(found) {
+        let ResolvedPart { pin, seen, .. } = match part {
+            Ok(part) => part,
+            Err(p) if p.is_interrupted() || name == "comfyui" => return Err(p),
+            Err(p) => {
+                refused_nodes.push((name.to_string(), p));
+                continue;
+            }
+        };
+        let address = match name {
+            "comfyui" => name.to_string(),
+            node => format!("node.{node}"),
+        };
+        all_facts.extend(seen.facts.map(|f| (name.to_string(), f)));
+        let asked = part_requirements(manifest, None, name, &address, seen.lines);
+        if asked != PartRequirements::default() {
+            asks.insert(address, asked);
+        }
+        pins.insert(name.to_string(), pin);
+    }
+    let comfyui = pins
+        .remove("comfyui")
+        .ok_or_else(|| Problem::new("no pin for comfyui"))?;
+    let mut remarks = super::node_remarks(manifest, &comfyui, &all_facts, ask.repos, report);
+    let (mut python, mut settings, mut refused_packages) = (None, None, None);
+    match resolve_packages(manifest, &asks, None, &mode, ask.uv, report) {
+        Ok(found) => {
+            remarks.extend(found.remarks);
+            apply_settings(&mut asks, found.settled.as_ref());
+            (python, settings) = (Some(found.python), found.settled);
+        }
+        Err(p) if p.is_interrupted() || no_answer(&p) => return Err(p),
+        Err(p) => refused_packages = Some(p),
+    }
+    let each = resolve_each(manifest, None, &mode, ask.library, report)?;
+    Ok(GivenLock {
+        lock: Lock {
+            comfyui,
+            nodes: pins,
+            asks,
+            python,
+            models: each.pins,
+        },
+        refused_nodes,
+        refused_models: each.refused,
+        refused_packages,
+        settings,
+        remarks,
+    })
+}
+
+/// What another try may cure.
+fn no_answer(p: &Problem) -> bool {
+    let kinds = p.each_problem().into_iter().map(|p| p.kind);
+    kinds
+        .into_iter()
+        .any(|k| matches!(k, ProblemKind::Unreachable | ProblemKind::Io(_)))
+}
+
+/// What is left out of the nodes' requirements is so in the lock, too.
+fn apply_settings(
+    asks: &mut BTreeMap<String, PartRequirements>,
+    settings: Option<&PackageSettings>,
+) {
+    for (node, ignored) in settings.iter().flat_map(|s| &s.ignored) {
+        if let Some(asked) = asks.get_mut(&format!("node.{node}")) {
+            asked.ignored.clone_from(ignored);
+        }
+    }
+}
