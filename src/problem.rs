@@ -34,6 +34,73 @@ pub enum ProblemKind {
     Interrupted,
     /// A server did not answer.
     Unreachable,
+    /// The command line.
+    Usage,
+    /// There is no comfy.toml.
+    NoManifest,
+    /// comfy.toml has a mistake.
+    Manifest,
+    /// There is no comfy.lock.
+    NoLock,
+    /// comfy.lock has a mistake.
+    Lock,
+    /// comfy.lock was made for another comfy.toml.
+    LockMismatch,
+    /// The machine or the files changed since the plan was made.
+    StalePlan,
+    /// The user said no, or could not be asked.
+    NotApproved,
+}
+
+impl ProblemKind {
+    /// Returns its code in JSON, which never changes.
+    pub(crate) fn code(self) -> &'static str {
+        match self {
+            ProblemKind::User => "failed",
+            ProblemKind::Io(IoKind::NotFound) => "not_found",
+            ProblemKind::Io(IoKind::PermissionDenied) => "permission_denied",
+            ProblemKind::Io(IoKind::StorageFull | IoKind::QuotaExceeded) => "disk_full",
+            ProblemKind::Io(IoKind::ReadOnly) => "read_only",
+            ProblemKind::Io(_) => "io",
+            ProblemKind::Interrupted => "interrupted",
+            ProblemKind::Unreachable => "unreachable",
+            ProblemKind::Usage => "usage",
+            ProblemKind::NoManifest => "no_manifest",
+            ProblemKind::Manifest => "manifest_invalid",
+            ProblemKind::NoLock => "no_lock",
+            ProblemKind::Lock => "lock_invalid",
+            ProblemKind::LockMismatch => "lock_mismatch",
+            ProblemKind::StalePlan => "stale_plan",
+            ProblemKind::NotApproved => "not_approved",
+        }
+    }
+
+    /// One of each code.
+    #[cfg(test)]
+    pub(crate) fn all() -> Vec<ProblemKind> {
+        use ProblemKind::*;
+        let io = [
+            IoKind::NotFound,
+            IoKind::PermissionDenied,
+            IoKind::StorageFull,
+            IoKind::ReadOnly,
+            IoKind::Other,
+        ];
+        let others = [
+            User,
+            Interrupted,
+            Unreachable,
+            Usage,
+            NoManifest,
+            Manifest,
+            NoLock,
+            Lock,
+            LockMismatch,
+            StalePlan,
+            NotApproved,
+        ];
+        others.into_iter().chain(io.map(Io)).collect()
+    }
 }
 
 /// Why a system call failed, if the user can do something about it.
@@ -169,6 +236,15 @@ impl Problem {
     /// Returns the problem with another kind.
     pub(crate) fn of_kind(mut self, kind: ProblemKind) -> Self {
         self.kind = kind;
+        self
+    }
+
+    /// Returns the problem, and those found with it, with a kind for those that have none.
+    pub(crate) fn about(mut self, kind: ProblemKind) -> Self {
+        if self.kind == ProblemKind::User {
+            self.kind = kind;
+        }
+        self.also = self.also.into_iter().map(|p| p.about(kind)).collect();
         self
     }
 

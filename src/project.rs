@@ -8,7 +8,7 @@ use super::desired::{InstancePaths, MachineContext, PrimaryUser};
 use super::lock::{self, Lock};
 use super::manifest::{IsolationMode, Manifest};
 use super::plan::Desired;
-use super::problem::{Context, Problem, Result};
+use super::problem::{Context, Problem, ProblemKind, Result};
 use super::text::{did_you_mean, escape_text};
 use crate::host::{env, fs, git, machine};
 
@@ -56,7 +56,8 @@ pub(crate) fn manifest_folder(args: &ProjectArgs) -> Result<PathBuf> {
         } else {
             Err(
                 Problem::new(format!("{} does not contain a comfy.toml", dir.display()))
-                    .with_hint("give its folder with -C, or create one with `comfy init`"),
+                    .with_hint("give its folder with -C, or create one with `comfy init`")
+                    .of_kind(ProblemKind::NoManifest),
             )
         };
     }
@@ -69,7 +70,8 @@ pub(crate) fn manifest_folder(args: &ProjectArgs) -> Result<PathBuf> {
             "no comfy.toml in {} or a folder above it",
             here.display()
         ))
-        .with_hint("`comfy init` creates one; `comfy demo` shows the whole cycle without one")),
+        .with_hint("`comfy init` creates one; `comfy demo` shows the whole cycle without one")
+        .of_kind(ProblemKind::NoManifest)),
     }
 }
 
@@ -193,6 +195,21 @@ impl ComfyProject {
         })
     }
 
+    /// The lock and its text.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(crate) fn locked(&self) -> Result<&(Lock, ByteString)> {
+        self.lock.as_ref().ok_or_else(|| {
+            Problem::new(format!(
+                "{} does not contain a comfy.lock",
+                self.dir.display()
+            ))
+            .with_hint("run `comfy lock`")
+            .of_kind(ProblemKind::NoLock)
+        })
+    }
+
     pub(crate) fn is_isolated(&self) -> bool {
         self.manifest.host.isolation == IsolationMode::Account
     }
@@ -212,16 +229,10 @@ impl ComfyProject {
     /// # Errors
     /// There is no lock, the lock does not cover the manifest, or paths overlap.
     pub(crate) fn desired_state(&self) -> Result<(Desired, Vec<String>)> {
-        let Some((lock, text)) = &self.lock else {
-            return Err(Problem::new(format!(
-                "{} does not contain a comfy.lock",
-                self.dir.display()
-            ))
-            .with_hint("run `comfy lock`"));
-        };
+        let (lock, text) = self.locked()?;
         let cover = lock::coverage::check(&self.manifest, lock);
         if !cover.problems.is_empty() {
-            return Err(Problem::from_many(cover.problems));
+            return Err(Problem::from_many(cover.problems).about(ProblemKind::LockMismatch));
         }
         let desired = Desired::new(&self.manifest, lock, text, &self.machine_context()?)?;
         Ok((desired, cover.warnings))

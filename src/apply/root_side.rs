@@ -10,7 +10,7 @@ use crate::host::roles::serve;
 use crate::host::roles::wire::{self, RemoteReporter};
 use crate::plan::Plan;
 use crate::plan::select::ResourceSelection;
-use crate::problem::{Context, Problem, Result};
+use crate::problem::{Context, Problem, ProblemKind, Result};
 
 /// Serves one request from stdin. Must be called while the process has one thread.
 pub(crate) fn serve_apply(
@@ -88,4 +88,5 @@ pub(crate) fn stale_plan(saved: bool) -> Problem {
     } else {
         "run `comfy apply` again"
     })
+    .of_kind(ProblemKind::StalePlan)
 }

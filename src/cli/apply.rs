@@ -54,9 +54,6 @@ pub(crate) struct ApplyArgs {
     /// Do not load everything once after the apply
     #[arg(long, conflicts_with = "rollback_on_failure")]
     no_check: bool,
-    /// Print the outcome as JSON
-    #[arg(long)]
-    json: bool,
 }
 
 pub(crate) fn run(global: &GlobalArgs, args: &ApplyArgs) -> Result<u8> {
@@ -70,7 +67,7 @@ pub(crate) fn run(global: &GlobalArgs, args: &ApplyArgs) -> Result<u8> {
     let ask = Approval {
         yes: args.yes || saved.is_some(),
         verbose: global.verbose,
-        quiet: args.json || (global.quiet && args.yes),
+        quiet: global.json || (global.quiet && args.yes),
         from_file: saved.is_some(),
         what: "apply",
         once_approved: None,
@@ -98,9 +95,9 @@ pub(crate) fn run(global: &GlobalArgs, args: &ApplyArgs) -> Result<u8> {
         verbose: global.verbose,
         check: !args.no_check,
         back: args.rollback_on_failure,
-        ask: !args.yes && !args.json && import_check::is_interactive(),
+        ask: !args.yes && !global.json && import_check::is_interactive(),
     };
-    if !args.json {
+    if !global.json {
         return finish_apply(&project, &desired, done, &finish).map(|()| 0);
     }
     let CarriedOut {
@@ -109,11 +106,11 @@ pub(crate) fn run(global: &GlobalArgs, args: &ApplyArgs) -> Result<u8> {
         elevated,
     } = done;
     let health = finish.load_all(&project, &desired, &plan, elevated);
-    let document = render::plan_json::plan_document(&plan);
-    let plan = serde_json::from_str::<serde_json::Value>(&document).unwrap_or_default();
-    render::print_stdout(&render::plan_json::json_text(
-        &serde_json::json!({ "format_version": 1, "outcome": outcome, "health": health.as_ref().ok(), "plan": plan }),
-    ));
+    render::json_output::set_data(&serde_json::json!({
+        "outcome": outcome,
+        "health": health.as_ref().ok(),
+        "plan": render::plan_json::plan_value(&plan),
+    }));
     health.map(|_| 0)
 }
 
@@ -203,7 +200,7 @@ fn read_saved(file: &PathBuf) -> Result<SavedPlan> {
         .caused_by(&e)
         .with_hint("save one with `comfy plan --out FILE`")
     })?;
-    if saved.comfy_plan != 1 || saved.plan.format_version != 1 {
+    if saved.comfy_plan != 1 || saved.plan.format_version != crate::plan::change::FORMAT_VERSION {
         return Err(Problem::new(format!(
             "{}: saved by another version of comfy",
             file.display()

@@ -7,7 +7,7 @@ use super::plan::print_plan;
 use crate::apply::session;
 use crate::desired::Desired;
 use crate::plan::Plan;
-use crate::problem::{Context, Problem, Result};
+use crate::problem::{Context, Problem, ProblemKind, Result};
 use crate::project::MANIFEST;
 use crate::render;
 
@@ -46,7 +46,7 @@ impl Approval<'_> {
         if confirm("\nApply this plan? Only \"yes\" is accepted: ")? {
             Ok(())
         } else {
-            Err(Problem::new("declined; nothing was changed"))
+            Err(Problem::new("declined; nothing was changed").of_kind(ProblemKind::NotApproved))
         }
     }
 
@@ -108,6 +108,7 @@ fn no_terminal(what: &str) -> Problem {
     Problem::new(format!(
         "cannot ask for approval of the {what}: stdin is not a terminal"
     ))
+    .of_kind(ProblemKind::NotApproved)
 }
 
 /// Asks before something that shows no plan.
@@ -121,6 +122,6 @@ pub(crate) fn ask_to_go_on(what: &str) -> Result<()> {
     if confirm("\nGo on? Only \"yes\" is accepted: ")? {
         Ok(())
     } else {
-        Err(Problem::new("declined; nothing was changed"))
+        Err(Problem::new("declined; nothing was changed").of_kind(ProblemKind::NotApproved))
     }
 }

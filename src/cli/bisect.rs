@@ -104,9 +104,7 @@ pub(crate) fn run(global: &GlobalArgs, args: &BisectArgs) -> Result<u8> {
 }
 
 fn make_row(project: &ComfyProject, args: &BisectArgs) -> Result<Row> {
-    let Some((lock, _)) = &project.lock else {
-        return Err(Problem::new("comfy.lock does not exist").with_hint("run `comfy lock`"));
-    };
+    let (lock, _) = project.locked()?;
     let now = LockState {
         manifest: project.manifest.source.text.to_string(),
         lock: lock.clone(),

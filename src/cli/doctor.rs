@@ -33,11 +33,8 @@ use crate::text::escape_text;
         ComfyUI is running (`comfy start`), doctor also tries its port as another user."
 )]
 pub(crate) struct DoctorArgs {
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
     /// Print one page about this machine, without private data, to paste into an issue
-    #[arg(long, conflicts_with = "json")]
+    #[arg(long)]
     report: bool,
 }
 
@@ -81,11 +78,8 @@ pub(crate) fn run(global: &GlobalArgs, args: &DoctorArgs) -> Result<u8> {
         render::print_stdout(report_text(&project, &desired, &facts, &verdicts).trim_end());
         return Ok(exit_code);
     }
-    if args.json {
-        render::print_stdout(&render::plan_json::json_text(
-            &serde_json::json!({ "format_version": 1, "held": !broken, "probes": verdicts }),
-        ));
-    } else {
+    render::json_output::set_data(&serde_json::json!({ "held": !broken, "probes": verdicts }));
+    if !global.json {
         render::print_stdout(verdicts_text(&verdicts).trim_end());
         let count = |o: ProbeOutcome| verdicts.iter().filter(|v| v.outcome == o).count();
         render::print_stdout(&format!(

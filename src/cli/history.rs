@@ -27,9 +27,6 @@ pub(crate) struct HistoryArgs {
     /// List all commits
     #[arg(long, conflicts_with = "number")]
     all: bool,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
 }
 
 /// What `--json` prints of a commit.
@@ -54,7 +51,7 @@ pub(crate) fn run(global: &GlobalArgs, args: &HistoryArgs) -> Result<u8> {
     let mut live = opened.as_ref().map_or_else(HashMap::new, read_live);
     let number = if args.all { usize::MAX } else { args.number };
     if let (Some((lock, _)), None) = (opened.as_ref().and_then(|p| p.lock.as_ref()), &args.name)
-        && !args.json
+        && !global.json
     {
         print_uncommitted(&repository, lock)?;
     }
@@ -79,15 +76,13 @@ pub(crate) fn run(global: &GlobalArgs, args: &HistoryArgs) -> Result<u8> {
             moved.count_commits(|repo, old, new| store.known_distance(repo, old, new));
         }
         let entry = EntryJson::new(entry, &mut live);
-        if !args.json {
+        if !global.json {
             render::print_stdout(&entry.text());
         }
         found.push(entry);
     }
-    if args.json {
-        render::print_stdout(&render::plan_json::json_text(
-            &serde_json::json!({ "format_version": 1, "commits": found }),
-        ));
+    if global.json {
+        render::json_output::set_data(&serde_json::json!({ "commits": found }));
         return Ok(0);
     }
     if found.is_empty() {

@@ -26,15 +26,11 @@ pub(crate) struct ListArgs {
     /// List your instances on this machine
     #[arg(long, conflicts_with = "name")]
     instances: bool,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
 }
 
 /// What `--json` prints, and what the lines are made of.
 #[derive(serde::Serialize)]
 struct PinList {
-    format_version: u32,
     repositories: Vec<RepositoryRow>,
     /// The minor version that comfy.toml asks for.
     python: Option<String>,
@@ -88,21 +84,19 @@ struct ModelRow {
 
 pub(crate) fn run(global: &GlobalArgs, args: &ListArgs) -> Result<u8> {
     if args.instances {
-        return list_instances(global, args.json);
+        return list_instances(global);
     }
     let project = ComfyProject::open(global)?;
-    let Some((lock, _)) = &project.lock else {
-        return Err(Problem::new("comfy.lock does not exist").with_hint("run `comfy lock`"));
-    };
+    let (lock, _) = project.locked()?;
     let mut list = PinList::new(&project, lock);
     if let Some(name) = &args.name {
         list.keep(name)?;
     }
     list.date_pins(&read_dates(&project, &list.names()));
-    let text = match (args.json, &args.name) {
-        (true, _) => render::plan_json::json_text(&list),
-        (false, Some(_)) => list.details(),
-        (false, None) => list.lines(),
+    render::json_output::set_data(&list);
+    let text = match &args.name {
+        Some(_) => list.details(),
+        None => list.lines(),
     };
     render::print_stdout(text.trim_end());
     Ok(0)
@@ -136,7 +130,6 @@ impl PinList {
             pin: ModelPin::clone(pin),
         });
         PinList {
-            format_version: 1,
             repositories: repositories.collect(),
             python: python.map(|p| p.version.clone()),
             packages: packages.map(|p| PackageRow::new(p, platform)).collect(),
@@ -406,7 +399,7 @@ struct InstanceRow {
     running: Option<String>,
 }
 
-fn list_instances(global: &GlobalArgs, json: bool) -> Result<u8> {
+fn list_instances(global: &GlobalArgs) -> Result<u8> {
     let mut found = target::applied_instances();
     // One with a prefix of its own is known by its comfy.toml alone.
     let own = ComfyProject::open(global).and_then(|p| target::applied_at(&p.instance_paths()?));
@@ -426,11 +419,7 @@ fn list_instances(global: &GlobalArgs, json: bool) -> Result<u8> {
             instance: spec.user,
         })
         .collect();
-    if json {
-        let document = serde_json::json!({ "format_version": 1, "instances": rows });
-        render::print_stdout(&render::plan_json::json_text(&document));
-        return Ok(0);
-    }
+    render::json_output::set_data(&serde_json::json!({ "instances": rows }));
     if rows.is_empty() {
         render::print_note("Nothing of yours was applied on this machine.");
     }

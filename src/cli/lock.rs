@@ -37,6 +37,7 @@ pub(crate) fn run(global: &GlobalArgs, args: &LockArgs) -> Result<u8> {
     }
     let resolved = resolve_project(&project, &UpdatePolicy::Keep, args.offline)?;
     let written = write_lock(&project, &resolved)?;
+    set_json_data(&resolved, written);
     for l in resolved.moved.lines() {
         render::print_stdout(&l);
     }
@@ -130,6 +131,15 @@ pub(crate) fn warn_off_ref(
 }
 
 /// `10 repositories, 158 Python packages, 12 models`
+/// What `--json` prints of a lock that was made.
+pub(crate) fn set_json_data(resolved: &ResolvedLock, written: bool) {
+    render::json_output::set_data(&serde_json::json!({
+        "written": written,
+        "moved": resolved.moved,
+        "remarks": resolved.remarks,
+    }));
+}
+
 pub(crate) fn summary_of_pins(lock: &lock::Lock) -> String {
     let repositories = count_of(lock.nodes.len() + 1, "repository");
     let packages = lock.python.as_ref().map_or(0, |p| p.packages.len());

@@ -17,6 +17,7 @@ mod doctor;
 mod exec;
 mod export;
 mod gc;
+mod help;
 mod history;
 mod import_check;
 mod init;
@@ -43,7 +44,7 @@ mod verify;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::problem::{EXIT_ERROR, Problem, Result};
 use super::project;
@@ -65,7 +66,8 @@ const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("COMFY_BUILD
     name = "comfy",
     version = VERSION,
     max_term_width = 100,
-    arg_required_else_help = true
+    arg_required_else_help = true,
+    disable_help_subcommand = true
 )]
 #[command(
     after_help = "Examples:\n  comfy demo                  the whole cycle on an embedded example, \
@@ -100,6 +102,9 @@ pub(crate) struct GlobalArgs {
     /// Print more: every file that differs, with its diff
     #[arg(short, long, global = true)]
     pub verbose: bool,
+    /// Print one JSON object; `comfy help --json` describes it
+    #[arg(long, global = true)]
+    pub json: bool,
 }
 
 impl AsRef<ProjectArgs> for GlobalArgs {
@@ -144,6 +149,7 @@ enum Command {
     Demo(demo::DemoArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
+    Help(help::HelpArgs),
     #[command(name = Role::Root.subcommand(), hide = true)]
     Root,
     #[command(name = Role::Launcher.subcommand(), hide = true)]
@@ -171,9 +177,16 @@ pub fn main() -> ExitCode {
     clap_complete::CompleteEnv::with_factory(clap_command)
         .var(completions::VARIABLE)
         .complete();
-    let cli = match CommandLine::try_parse() {
-        Ok(cli) => cli,
+    let (cli, name) = match parse_arguments() {
+        Ok(parsed) => parsed,
         Err(e) => {
+            let asks_json = std::env::args_os().any(|a| a == "--json");
+            if asks_json && e.use_stderr() {
+                render::print_stdout(&render::json_output::usage_envelope(
+                    &e.render().to_string(),
+                ));
+                return ExitCode::from(EXIT_ERROR);
+            }
             // Help and version are not errors; bad usage exits with 1 here, not clap's 2.
             let code = if e.use_stderr() { EXIT_ERROR } else { 0 };
             // It repeats the arguments.
@@ -202,7 +215,10 @@ pub fn main() -> ExitCode {
     // NO_COLOR is no-color.org's.
     let plain = crate::host::env::var("NO_COLOR").is_some()
         || crate::host::env::var("TERM").is_some_and(|t| t == "dumb");
-    render::set_up(cli.global.color, cli.global.quiet, plain);
+    render::set_up(cli.global.color, cli.global.quiet, plain || cli.global.json);
+    if cli.global.json {
+        render::json_output::begin(&name, matches!(cli.command, Command::Apply(_)));
+    }
     // These commands pass a second Ctrl-C on.
     crate::host::signals::install_handlers(!matches!(
         cli.command,
@@ -218,13 +234,48 @@ pub fn main() -> ExitCode {
         }
         (result, _) => result,
     };
+    render::json_output::finish(&result);
     match result {
         Ok(code) => ExitCode::from(code),
         Err(p) => {
-            render::print_problem(&p);
+            if !cli.global.json {
+                render::print_problem(&p);
+            }
             ExitCode::from(p.exit())
         }
     }
+}
+
+/// The command line, and the command's name with that of its own subcommand.
+fn parse_arguments() -> Result<(CommandLine, String), clap::Error> {
+    let matches = clap_command().try_get_matches()?;
+    let cli = CommandLine::from_arg_matches(&matches)?;
+    let mut name = Vec::new();
+    let mut here = &matches;
+    while let Some((word, inner)) = here.subcommand() {
+        name.push(word);
+        here = inner;
+    }
+    let is_program = |c: &Command| {
+        matches!(
+            c,
+            Command::Shell(_)
+                | Command::Exec(_)
+                | Command::Logs(_)
+                | Command::Man(_)
+                | Command::Completions(_)
+        )
+    };
+    if cli.global.json && is_program(&cli.command) {
+        return Err(clap_command().error(
+            clap::error::ErrorKind::ArgumentConflict,
+            format!(
+                "`{}` does not take --json: it prints what others made",
+                name.join(" ")
+            ),
+        ));
+    }
+    Ok((cli, name.join(" ")))
 }
 
 fn run(cli: &CommandLine) -> Result<u8> {
@@ -264,6 +315,7 @@ fn run(cli: &CommandLine) -> Result<u8> {
         Command::Demo(a) => demo::run(a),
         Command::Completions(a) => completions::run(a),
         Command::Man(a) => man::run(a),
+        Command::Help(a) => help::run(g, a),
         Command::Root
         | Command::Launcher { .. }
         | Command::Sandbox

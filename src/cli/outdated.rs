@@ -18,9 +18,7 @@ pub(crate) struct OutdatedArgs {
 
 pub(crate) fn run(global: &GlobalArgs, args: &OutdatedArgs) -> Result<u8> {
     let project = ComfyProject::open(global)?;
-    let Some((lock, _)) = &project.lock else {
-        return Err(Problem::new("comfy.lock does not exist").with_hint("run `comfy lock`"));
-    };
+    let (lock, _) = project.locked()?;
     let git = project::git_store(&project, false)?;
     let pins: Vec<_> = lock.repository_pins().collect();
     let asked: Vec<_> = pins

@@ -31,9 +31,6 @@ pub(crate) struct PlanArgs {
     /// Exit 2 if anything differs or could not be read
     #[arg(long)]
     exit_code: bool,
-    /// Print the plan as JSON
-    #[arg(long)]
-    json: bool,
 }
 
 /// A saved plan, bound to manifest, lock and machine by the plan's own digest.
@@ -52,9 +49,8 @@ pub(crate) fn run(global: &GlobalArgs, args: &PlanArgs) -> Result<u8> {
     warn_off_ref(&project, global.verbose);
     let machine = HostMachine::new(&desired.paths, &desired.sandbox);
     let plan = crate::kinds::plan(&desired, &machine, &only)?;
-    if args.json {
-        render::print_stdout(&render::plan_json::plan_document(&plan));
-    } else {
+    render::json_output::set_data(&render::plan_json::plan_value(&plan));
+    if !global.json {
         print_plan(&plan, &desired, global.verbose);
     }
     if args.out.is_some() && plan.root_could_see_more() {

@@ -45,6 +45,7 @@ pub(crate) fn run(global: &GlobalArgs, args: &SetArgs) -> Result<u8> {
         None => remove_path(text, &path)?
             .ok_or_else(|| Problem::new(format!("comfy.toml does not set `{shown}`"))),
     })?;
+    render::json_output::set_data(&serde_json::json!({ "changed": changed }));
     render::print_stdout(&match (&args.value, changed) {
         (_, false) => format!("comfy.toml has `{shown}` like this already."),
         (Some(_), true) => format!("Set {shown} in comfy.toml."),

@@ -14,16 +14,11 @@ use crate::text::{escape_text, format_bytes};
 /// Show what is running: since when, where, which generation, which nodes, how much memory
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  comfy status\n  comfy status --json")]
-pub(crate) struct StatusArgs {
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-}
+pub(crate) struct StatusArgs {}
 
 /// What `--json` prints.
 #[derive(Debug, serde::Serialize)]
 struct StatusReport {
-    format_version: u32,
     running: bool,
     pid: Option<u32>,
     since: Option<String>,
@@ -43,15 +38,12 @@ struct StatusReport {
     downloads: u64,
 }
 
-pub(crate) fn run(global: &GlobalArgs, args: &StatusArgs) -> Result<u8> {
+pub(crate) fn run(global: &GlobalArgs, _: &StatusArgs) -> Result<u8> {
     let target = LaunchTarget::open_applied(global)?;
     let report = read_status(&target);
-    let mut said = if args.json {
-        render::plan_json::json_text(&report)
-    } else {
-        report_text(&report)
-    };
-    if !args.json && report.downloads > 0 {
+    render::json_output::set_data(&report);
+    let mut said = report_text(&report);
+    if report.downloads > 0 {
         said += &format!(
             "\nkept        {} that libraries downloaded, in {}",
             format_bytes(report.downloads),
@@ -78,7 +70,6 @@ fn read_status(d: &LaunchTarget) -> StatusReport {
         .as_ref()
         .and_then(|l| chrono::DateTime::parse_from_rfc3339(&l.since).ok());
     StatusReport {
-        format_version: 1,
         running: live.is_some(),
         pid: live.as_ref().map(|l| l.pid),
         uptime_seconds: since.map(|s| (chrono::Utc::now() - s.to_utc()).num_seconds()),

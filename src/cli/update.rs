@@ -36,6 +36,7 @@ pub(crate) fn run(global: &GlobalArgs, args: &UpdateArgs) -> Result<u8> {
     let resolved = resolve_project(&project, &UpdatePolicy::Move(&args.names), false)?;
     // Printed only once it is true.
     let wrote = !args.dry_run && write_lock(&project, &resolved)?;
+    super::lock::set_json_data(&resolved, wrote);
     for text in resolved.moved.lines() {
         render::print_stdout(&if args.dry_run {
             text.replacen("Updated", "Would update", 1)

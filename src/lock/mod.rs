@@ -24,7 +24,7 @@ use bytestring::ByteString;
 
 use super::manifest::node_source::NodeSource;
 use super::manifest::{Table, names};
-use super::problem::Result;
+use super::problem::{ProblemKind, Result};
 use super::tree::{ExcludedEntry, ObjectId, TreeExclusions};
 pub(crate) use crate::lock::model_pin::{ModelOrigin, ModelPin, Sha256Digest};
 pub(crate) use crate::lock::python::{LockedPython, PartRequirements};
@@ -110,7 +110,7 @@ impl Lock {
     /// # Errors
     /// What is wrong with the file, with its place; a newer format says so.
     pub(crate) fn parse(path: &Path, text: &ByteString) -> Result<Lock> {
-        wire::parse_lock(path, text)
+        wire::parse_lock(path, text).map_err(|p| p.about(ProblemKind::Lock))
     }
 
     /// The file's text; the same lock always gives the same bytes.

@@ -30,7 +30,7 @@ pub(crate) use crate::manifest::source::TomlSource;
 pub(crate) use crate::manifest::values::{model_address, model_source, reserved_flag};
 pub(crate) use crate::manifest::wheel_sources::WheelSource;
 
-use super::problem::Result;
+use super::problem::{ProblemKind, Result};
 
 /// A sorted map in one piece of memory: with twenty thousand entries, a tree would need thousands
 /// of allocations.
@@ -368,7 +368,7 @@ impl Manifest {
     /// # Errors
     /// One problem that lists every mistake with file, line and column, and how to fix it.
     pub(crate) fn parse(path: &Path, text: &ByteString, hostname: &str) -> Result<Manifest> {
-        validate::parse_manifest(path, text, hostname)
+        validate::parse_manifest(path, text, hostname).map_err(|p| p.about(ProblemKind::Manifest))
     }
 }
 

@@ -17,6 +17,9 @@ use crate::ids::{Address, Part};
 /// Attributes of a resource, ordered by name.
 pub(crate) type Attrs = BTreeMap<String, String>;
 
+/// The format of a plan in JSON: 2 is inside the envelope of `--json`.
+pub(crate) const FORMAT_VERSION: u32 = 2;
+
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
 )]
@@ -127,7 +130,7 @@ impl Plan {
     /// Returns a plan for this instance that changes nothing.
     pub(crate) fn empty(d: &Desired, ids: AccountIds) -> Plan {
         Plan {
-            format_version: 1,
+            format_version: FORMAT_VERSION,
             host: d.host.clone(),
             instance: d.sandbox.clone(),
             manifest: d.manifest_digest.clone(),

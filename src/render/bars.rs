@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::json_output;
 use crate::progress::{Progress, ProgressUnit, Reporter};
 
 pub(crate) struct TerminalProgress {
@@ -41,12 +42,18 @@ impl Reporter for TerminalProgress {
             unit,
             bar: Mutex::new(None),
             detail: Mutex::default(),
+            told: Mutex::default(),
             started: self.started,
             on: self.on,
         })
     }
 
+    fn step_done(&self, address: &str) {
+        json_output::event(&serde_json::json!({ "event": "step", "address": address }));
+    }
+
     fn print_line(&self, line: &str) {
+        json_output::event(&serde_json::json!({ "event": "line", "text": line }));
         self.all
             .suspend(|| super::print_note(&crate::text::escape_text(line)));
     }
@@ -64,12 +71,41 @@ struct CountedBar {
     unit: ProgressUnit,
     bar: Mutex<Option<ProgressBar>>,
     detail: Mutex<String>,
+    /// When a program was last told.
+    told: Mutex<Option<Instant>>,
     started: Instant,
     on: bool,
 }
 
+impl CountedBar {
+    /// Tells a program, once a second and at the end.
+    fn tell_program(&self, position: u64, total: u64) {
+        let Ok(mut told) = self.told.lock() else {
+            return;
+        };
+        if position < total && told.is_some_and(|t| t.elapsed() < PATIENCE) {
+            return;
+        }
+        *told = Some(Instant::now());
+        let unit = match self.unit {
+            ProgressUnit::Steps => "steps",
+            ProgressUnit::Bytes => "bytes",
+        };
+        json_output::event(&serde_json::json!({
+            "event": "progress",
+            "job": self.name,
+            "position": position,
+            "total": total,
+            "unit": unit,
+        }));
+    }
+}
+
 impl Progress for CountedBar {
     fn set_position(&self, position: u64, total: u64) {
+        if json_output::streams() {
+            self.tell_program(position, total);
+        }
         if !self.on || self.started.elapsed() < PATIENCE {
             return;
         }

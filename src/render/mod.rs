@@ -1,6 +1,7 @@
 //! All output. stdout is data, stderr is progress and diagnostics; everything passes through here.
 
 pub(crate) mod bars;
+pub(crate) mod json_output;
 pub(crate) mod other_tools;
 pub(crate) mod plan_json;
 pub(crate) mod plan_text;
@@ -86,6 +87,9 @@ fn colorize(text: &str, p: PaintStyle) -> String {
 
 /// Prints data to stdout. A closed pipe is not an error: its reader wants no more.
 pub fn print_stdout(text: &str) {
+    if json_output::keep_line(text) {
+        return;
+    }
     let mut out = std::io::stdout().lock();
     let written = writeln!(
         out,
@@ -93,13 +97,14 @@ pub fn print_stdout(text: &str) {
         crate::text::sanitize(text, setting_bit(COLOR_OUT))
     )
     .and_then(|()| out.flush());
-    if let Err(e) = written.or_else(|e| {
-        if e.kind() == std::io::ErrorKind::BrokenPipe {
-            Ok(())
-        } else {
-            Err(e)
-        }
-    }) {
+    if let Err(e) = written {
+        note_stdout_error(e);
+    }
+}
+
+/// A closed pipe is not an error: its reader wants no more.
+fn note_stdout_error(e: std::io::Error) {
+    if e.kind() != std::io::ErrorKind::BrokenPipe {
         let _ = UNSAID.set(e);
     }
 }

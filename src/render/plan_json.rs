@@ -1,4 +1,4 @@
-//! The output of `plan --json`, which docs/plan.schema.json describes.
+//! The `data` of `plan --json`, which docs/plan.schema.json describes.
 
 use crate::plan::model_summary::CountAndBytes;
 use crate::plan::{Change, Plan};
@@ -39,7 +39,7 @@ pub(crate) struct ModelCounts {
     pub unmanaged: CountAndBytes,
 }
 
-pub(crate) fn plan_document(plan: &Plan) -> String {
+pub(crate) fn plan_value(plan: &Plan) -> serde_json::Value {
     let (add, change, destroy) = plan.action_counts();
     let summary = PlanSummary {
         add,
@@ -67,7 +67,7 @@ pub(crate) fn plan_document(plan: &Plan) -> String {
         warnings: &plan.warnings,
         not_enforced: &plan.not_enforced,
     };
-    json_text(&json)
+    serde_json::to_value(&json).unwrap_or_default()
 }
 
 /// Returns anything as JSON for people and programs. JSON itself escapes C0; other characters that

@@ -417,7 +417,7 @@ fn the_way_back_is_committed_and_applied_and_keeps_later_changes() {
     "#);
     let json: serde_json::Value =
         serde_json::from_slice(&home.comfy(&["history", "pack01", "--json"]).stdout).unwrap();
-    assert_eq!(json["commits"].as_array().unwrap().len(), 3);
+    assert_eq!(json["data"]["commits"].as_array().unwrap().len(), 3);
     let listed = home.ok(&["list", "pack00"]);
     assert!(listed.contains("by commit COMMIT"), "{listed}");
     let checked = home.ok(&["check"]);

@@ -23,6 +23,7 @@ mod history;
 mod hostile_repo;
 mod hub;
 mod index;
+mod json;
 mod models;
 mod packages;
 mod python;

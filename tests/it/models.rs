@@ -304,8 +304,8 @@ fn what_is_on_this_machine_is_never_fetched() {
         serde_json::from_slice(&w.run(&["plan", "--json"]).stdout).unwrap();
     let none = serde_json::json!({ "count": 0, "bytes": 0 });
     assert_eq!(
-        json["models"],
-        serde_json::json!({ "declared": 4, "unverified": json["models"]["unverified"], "missing": none, "unmanaged": { "count": 1, "bytes": 1000 } })
+        json["data"]["models"],
+        serde_json::json!({ "declared": 4, "unverified": json["data"]["models"]["unverified"], "missing": none, "unmanaged": { "count": 1, "bytes": 1000 } })
     );
 }
 

@@ -10,7 +10,8 @@ use crate::support::report_skipped;
 fn json(m: &Machine) -> serde_json::Value {
     let out = m.alice(&["status", "--json"]);
     ok(&out);
-    serde_json::from_slice(&out.stdout).unwrap()
+    let json: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    json["data"].clone()
 }
 
 /// Processes of the sandbox user that live.

@@ -7,7 +7,7 @@ fn broken(m: &Machine) -> Vec<String> {
     let out = m.root(&["doctor", "--json"]);
     let json: serde_json::Value =
         serde_json::from_slice(&out.stdout).unwrap_or_else(|e| panic!("{e}: {}", said(&out)));
-    let probes = json["probes"].as_array().unwrap();
+    let probes = json["data"]["probes"].as_array().unwrap();
     let broken: Vec<String> = probes
         .iter()
         .filter(|p| p["outcome"] == "broken")

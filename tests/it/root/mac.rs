@@ -119,10 +119,10 @@ impl Mac {
         let out = self.alice(&["plan", "--json"]);
         assert_eq!(out.status.code(), Some(0), "{}", said(&out));
         let json: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
-        let changes = json["changes"].as_array().unwrap();
+        let changes = json["data"]["changes"].as_array().unwrap();
         let differ = changes.iter().filter(|c| c["action"] != "none");
         let found = differ.map(|c| c["address"].as_str().unwrap().to_string());
-        (found.collect(), json["warnings"].to_string())
+        (found.collect(), json["data"]["warnings"].to_string())
     }
 
     fn clean(&self) {

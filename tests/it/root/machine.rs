@@ -290,7 +290,7 @@ impl Machine {
         let out = self.alice(&["plan", "--json"]);
         assert_eq!(out.status.code(), Some(0), "{}", said(&out));
         let json: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
-        let changes = json["changes"].as_array().unwrap();
+        let changes = json["data"]["changes"].as_array().unwrap();
         changes
             .iter()
             .filter(|c| c["action"] != "none")
