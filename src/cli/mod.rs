@@ -21,6 +21,7 @@ mod history;
 mod import_check;
 mod init;
 mod list;
+mod list_instances;
 mod lock;
 mod logs;
 mod man;
