@@ -118,14 +118,16 @@ fn make_row(project: &ComfyProject, args: &BisectArgs) -> Result<Row> {
         };
     };
     let repository = LockRepository::open(&project.dir.join(MANIFEST), &project.lock_path)?;
-    let (manifest, earlier) = repository.files_of(repository.find_commit(rev)?)?;
+    let committed = repository.files_of(repository.find_commit(rev)?)?;
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    let earlier = earlier.map(text).ok_or_else(|| {
+    let earlier = committed.lock.map(text).ok_or_else(|| {
         Problem::new(format!("commit {} has no comfy.lock", escape_text(rev)))
             .with_hint("`comfy history` lists the commits of comfy.lock")
     })?;
     let good = LockState {
-        manifest: manifest.map_or_else(|| now.manifest.clone(), text),
+        manifest: committed
+            .manifest
+            .map_or_else(|| now.manifest.clone(), text),
         lock: Lock::parse(std::path::Path::new(lock::FILE), &earlier.into())
             .map_err(|p| p.with_prefix(&format!("{}: ", escape_text(rev))))?,
     };

@@ -1,7 +1,6 @@
 use std::collections::HashMap;
 
 use super::GlobalArgs;
-use super::target;
 use crate::history::LockRepository;
 use crate::host::machine;
 use crate::lock::python::{LockedPackage, normalize_name};
@@ -84,7 +83,7 @@ struct ModelRow {
 
 pub(crate) fn run(global: &GlobalArgs, args: &ListArgs) -> Result<u8> {
     if args.instances {
-        return list_instances(global);
+        return super::list_instances::list_instances(global);
     }
     let project = ComfyProject::open(global)?;
     let (lock, _) = project.locked()?;
@@ -361,7 +360,7 @@ fn pinned(since: Option<&PinnedSince>) -> String {
 }
 
 /// Writes rows in columns; a column that is empty everywhere is left out.
-fn write_table(out: &mut String, title: &str, rows: Vec<[String; 5]>) {
+pub(super) fn write_table(out: &mut String, title: &str, rows: Vec<[String; 5]>) {
     if rows.is_empty() {
         return;
     }
@@ -383,62 +382,4 @@ fn write_details(out: &mut String, rows: &[(&str, String)]) {
         *out += &format!("{key:14} {}\n", escape_text(value));
     }
     out.push('\n');
-}
-
-/// One instance of the caller's on this machine.
-#[derive(serde::Serialize)]
-struct InstanceRow {
-    /// The sandbox user, who names it.
-    instance: String,
-    isolated: bool,
-    folder: std::path::PathBuf,
-    /// The folder of the comfy.toml that was applied last.
-    manifest: Option<std::path::PathBuf>,
-    generation: Option<String>,
-    /// The address of a running ComfyUI.
-    running: Option<String>,
-}
-
-fn list_instances(global: &GlobalArgs) -> Result<u8> {
-    let mut found = target::applied_instances();
-    // One with a prefix of its own is known by its comfy.toml alone.
-    let own = ComfyProject::open(global).and_then(|p| target::applied_at(&p.instance_paths()?));
-    found.extend(
-        own.ok()
-            .filter(|own| found.iter().all(|f| f.paths.base != own.paths.base)),
-    );
-    let rows: Vec<InstanceRow> = found
-        .into_iter()
-        .map(|spec| InstanceRow {
-            manifest: target::manifest_folder_of(&spec),
-            generation: crate::records::running::current_generation(&spec.paths)
-                .map(|id| id.to_string()),
-            running: crate::records::running::read_running(&spec.paths).map(|r| r.address),
-            isolated: spec.account,
-            folder: spec.paths.base,
-            instance: spec.user,
-        })
-        .collect();
-    render::json_output::set_data(&serde_json::json!({ "instances": rows }));
-    if rows.is_empty() {
-        render::print_note("Nothing of yours was applied on this machine.");
-    }
-    let table = rows.iter().map(|r| {
-        let manifest = r.manifest.as_deref().map(|m| m.join(MANIFEST));
-        [
-            escape_text(&r.instance),
-            r.generation.clone().unwrap_or_default(),
-            r.running
-                .as_deref()
-                .map_or("not running".into(), escape_text),
-            escape_text(&r.folder.display().to_string()),
-            manifest.map_or(String::new(), |m| {
-                format!("from {}", escape_text(&m.display().to_string()))
-            }),
-        ]
-    });
-    let mut out = String::new();
-    write_table(&mut out, "Instances", table.collect());
-    render::print_stdout(out.trim_end());
-    Ok(0)
 }

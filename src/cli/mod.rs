@@ -22,6 +22,7 @@ mod history;
 mod import_check;
 mod init;
 mod list;
+mod list_instances;
 mod lock;
 mod logs;
 mod man;

@@ -31,6 +31,12 @@ pub(crate) struct TrackedFile {
     inside: Option<PathBuf>,
 }
 
+/// Both files as a commit has them; `None` for one that it does not have.
+pub(crate) struct CommittedFiles {
+    pub manifest: Option<Vec<u8>>,
+    pub lock: Option<Vec<u8>>,
+}
+
 impl LockRepository {
     /// Opens the repository that holds comfy.lock, wherever links lead.
     ///
@@ -135,11 +141,11 @@ impl LockRepository {
         })
     }
 
-    /// Returns both files of a commit; `None` for one that it does not have.
+    /// Returns both files of a commit.
     ///
     /// # Errors
     /// The commit cannot be read.
-    pub(crate) fn files_of(&self, commit: Oid) -> Result<(Option<Vec<u8>>, Option<Vec<u8>>)> {
+    pub(crate) fn files_of(&self, commit: Oid) -> Result<CommittedFiles> {
         let doing = || format!("read commit {commit}");
         let tree = self.repo.find_commit(commit).and_then(|c| c.tree());
         let tree = tree.with_context(doing)?;
@@ -147,7 +153,10 @@ impl LockRepository {
             let id = self.blob_in(&tree, file);
             id.map(|id| self.read_blob(id)).transpose()
         };
-        Ok((read(&self.manifest)?, read(&self.lock)?))
+        Ok(CommittedFiles {
+            manifest: read(&self.manifest)?,
+            lock: read(&self.lock)?,
+        })
     }
 
     /// Returns a command for the owner to type.

@@ -44,7 +44,7 @@ impl LockRepository {
             }
         }
         let lock = match (&target, undone.last()) {
-            (Some((target, rev)), _) => self.files_of(*target)?.1.ok_or_else(|| {
+            (Some((target, rev)), _) => self.files_of(*target)?.lock.ok_or_else(|| {
                 Problem::new(format!(
                     "commit {} has no comfy.lock at {}",
                     escape_text(rev),
