@@ -63,7 +63,7 @@ fn read_value(v: &Value) -> Option<Adopted> {
     if comfy_lock::is_lock(v) {
         return Some(comfy_lock::read_lock(v));
     }
-    if models.is_some_and(|m| m.iter().any(|m| table_of_files(m))) {
+    if models.is_some_and(|m| m.iter().any(table_of_files)) {
         return Some(pixeloven::read_manifest(v));
     }
     None
