@@ -158,6 +158,11 @@ impl Draft<'_> {
         let given = given_pins(&self.adopted);
         let found = with_resolvers(&project, false, |ask, report| {
             resolve_given(&project.manifest, &given, ask, report)
+        })
+        // There is no comfy.toml yet that a place would be in.
+        .map_err(|p| Problem {
+            message: without_place(&p),
+            ..p
         })?;
         for r in &found.remarks {
             render::print_warning(r);
