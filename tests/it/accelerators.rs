@@ -157,11 +157,11 @@ fn one_lock_has_one_torch_for_each_of_five_machines() {
     $ comfy lock
     Added comfyui COMMIT
     Added a COMMIT
-    Added 14 Python packages
+    Added 8 Python packages
     warning: index "cpu" tells no times, so that minimum_age does not hold for torch, torchvision
     warning: index "cuda" tells no times, so that minimum_age does not hold for torch, torchvision, triton
     warning: index "rocm" tells no times, so that minimum_age does not hold for torch, torchvision, triton-rocm
-    Locked 2 repositories, 14 Python packages in comfy.lock.
+    Locked 2 repositories, 8 Python packages in comfy.lock.
     numpy: 1.26.4 of - everywhere
     nv-cu12: -, -, 12.8 of -, 12.8 of -, -, -
     nv-cu13: -, 13.0 of -, -, -, -, -

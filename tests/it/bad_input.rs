@@ -2526,7 +2526,7 @@ fn locks() {
         hint: run `comfy lock`
 
     no lock, outdated: exit 1
-      error: comfy.lock does not exist
+      error: ROOT/project does not contain a comfy.lock
         hint: run `comfy lock`
 
     a commit that upstream never had: exit 1

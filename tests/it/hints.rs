@@ -346,6 +346,7 @@ fn requirements_of_another_file_and_by_name() {
     exit 2
 
     $ comfy lock
+    Added the interpreter PYTHON.99
     Added moviepy 1.0.3
     Added tqdm 4.0
     warning: node.a: comfy does not run its install.py: packages that it installs belong in [python] requirements, files that it downloads in [models]

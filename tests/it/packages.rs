@@ -553,7 +553,7 @@ fn wheels_that_no_index_has_come_from_a_folder_or_an_address() {
     Added b 2.0
     Added numpy 1.26.4 and 9.0
     Added tqdm 4.0
-    Locked 2 repositories, 5 Python packages in comfy.lock.
+    Locked 2 repositories, 4 Python packages in comfy.lock.
     "#);
     assert!(
         lock.contains(&elsewhere.sha256()) && lock.contains(&a.sha256()),

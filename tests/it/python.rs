@@ -926,6 +926,8 @@ fn a_lock_of_an_older_comfy_gets_its_packages_and_keeps_its_pins() {
     exit 2
 
     $ comfy lock
+    Added Python PYTHON
+    Added the interpreter PYTHON.99
     Added numpy 1.26.4
     Added pillow 10.0
     Added scipy 1.1
