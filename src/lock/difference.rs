@@ -2,7 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Lock, LockedPython, RepositoryPin, Sha256Digest};
+use std::path::Path;
+
+use bytestring::ByteString;
+
+use super::{FILE, Lock, LockedPython, RepositoryPin, Sha256Digest, sections};
+use crate::problem::Result;
 use crate::text::{count_of, escape_text, format_bytes, short_commit};
 use crate::tree::ObjectId;
 
@@ -83,6 +88,22 @@ impl LockDifference {
             packages: package_changes(before, after),
             models: model_changes(old, new),
         }
+    }
+
+    /// The same of two texts of comfy.lock. What they have in common is neither parsed nor checked.
+    ///
+    /// # Errors
+    /// One of them cannot be read.
+    pub(crate) fn between_texts(old: &str, new: &str) -> Result<LockDifference> {
+        let parse = |text: &str| Lock::parse(Path::new(FILE), &ByteString::from(text));
+        let differing = sections::without_common(old, new);
+        let parsed = differing.and_then(|(old, new)| Some((parse(&old).ok()?, parse(&new).ok()?)));
+        let (old, new) = match parsed {
+            Some(both) => both,
+            // The whole text has the places for the message.
+            None => (parse(old)?, parse(new)?),
+        };
+        Ok(LockDifference::between(Some(&old), &new))
     }
 
     /// Returns whether no pin moved.
@@ -399,8 +420,6 @@ fn model_changes(old: Option<&Lock>, new: &Lock) -> Vec<ModelMoved> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bytestring::ByteString;
-    use std::path::Path;
 
     fn lock(text: &str) -> Lock {
         Lock::parse(Path::new("comfy.lock"), &ByteString::from(text)).unwrap()
@@ -472,5 +491,39 @@ mod tests {
         let names: Vec<&str> = moved.names().collect();
         assert_eq!(names[..3], ["impact-pack", "new", "gone"]);
         insta::assert_snapshot!(LockDifference::between(None, &new).summary(), @"+comfyui aaaaaaa, +impact-pack 3333333, +new 4444444, +3 models, +numpy 1.0, +rich 9, +torch 2.9.1");
+    }
+
+    /// Sections that both have are not parsed: a submodule, a package with two versions, a mistake.
+    #[test]
+    fn texts_differ_by_their_sections_as_locks_do() {
+        let submodule = |digit: char| {
+            let id = digit.to_string().repeat(40);
+            format!(
+                "\n[[nodes.a.submodules]]\npath = \"lib\"\nrepo = \"https://github.com/o/lib\"\n\
+                 commit = \"{id}\"\ntree = \"{id}\"\n"
+            )
+        };
+        let versions = |torch: &str| {
+            let packages = [("six", "1.1"), ("torch", "2.9.0"), ("torch", torch)];
+            let (a, b, m) = (pin("nodes.a", '1'), pin("nodes.b", '2'), model("x/y", '1'));
+            [
+                format!("{a}{}{b}{}{m}", submodule('1'), python(&packages)),
+                format!("{a}{}{b}{}{m}", submodule('2'), python(&packages)),
+                format!("{a}{b}{}", python(&packages)),
+                format!("{b}{}{m}", python(&packages[1..])),
+                format!("{b}{}{m}", python(&packages[..2])),
+                b,
+            ]
+        };
+        let start = format!("version = 1\n{}", pin("comfyui", 'a'));
+        let all = [versions("2.9.0+cu128"), versions("2.9.1")].concat();
+        let all: Vec<String> = all.iter().map(|rest| format!("{start}{rest}")).collect();
+        for (old, new) in all.iter().flat_map(|a| all.iter().map(move |b| (a, b))) {
+            let whole = LockDifference::between(Some(&lock(old)), &lock(new));
+            assert_eq!(LockDifference::between_texts(old, new), Ok(whole));
+        }
+        let (old, broken) = (&all[0], all[1].replace("2222222", "222222z"));
+        let told = LockDifference::between_texts(old, &broken).unwrap_err();
+        assert!(told.message.starts_with("comfy.lock:"), "{}", told.message);
     }
 }

@@ -11,6 +11,7 @@ pub(crate) mod python;
 pub(crate) mod requirements;
 pub(crate) mod resolve;
 pub(crate) mod safetensors;
+mod sections;
 pub(crate) mod tree_facts;
 pub(crate) mod uv;
 pub(crate) mod wheel_tags;
