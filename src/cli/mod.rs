@@ -29,6 +29,7 @@ mod man;
 mod model;
 mod open;
 mod outdated;
+mod outdated_pins;
 mod plan;
 mod remove;
 mod restart;

@@ -11,6 +11,40 @@ use crate::problem::Result;
 use crate::text::{count_of, escape_text, format_bytes, short_commit};
 use crate::tree::ObjectId;
 
+/// A commit between two pins.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub(crate) struct CommitLine {
+    pub commit: String,
+    pub author: String,
+    pub subject: String,
+}
+
+/// The commits that a pin has and an older one has not.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub(crate) struct CommitRange {
+    pub count: usize,
+    /// The newest [`CommitRange::LISTED`] of them, newest first.
+    pub newest: Vec<CommitLine>,
+}
+
+impl CommitRange {
+    pub(crate) const LISTED: usize = 10;
+
+    /// Returns a line for each, and one for those that are not listed.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        let line = |c: &CommitLine| {
+            let (id, author) = (short_commit(&c.commit), escape_text(&c.author));
+            format!("{id} {} ({author})", escape_text(&c.subject))
+        };
+        let mut out: Vec<String> = self.newest.iter().map(line).collect();
+        let more = self.count.saturating_sub(self.newest.len());
+        if more > 0 && !out.is_empty() {
+            out.push(format!("and {more} more"));
+        }
+        out
+    }
+}
+
 /// One pin of a repository that is new, gone or different.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub(crate) struct PinChange {
@@ -27,6 +61,9 @@ pub(crate) struct PinChange {
     pub versions: (Option<String>, Option<String>),
     /// Commits between, where known.
     pub commits: Option<usize>,
+    /// The newest of them, where they were asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub newest: Vec<CommitLine>,
     /// Whether it moved to an older commit.
     pub back: bool,
 }
@@ -111,16 +148,17 @@ impl LockDifference {
         *self == LockDifference::default()
     }
 
-    /// Asks `distance` for the commits between the old and the new pin of each repository.
+    /// Asks `between` for the commits between the old and the new pin of each repository.
     pub(crate) fn count_commits(
         &mut self,
-        distance: impl Fn(&str, &ObjectId, &ObjectId) -> Option<usize>,
+        between: impl Fn(&str, &ObjectId, &ObjectId) -> Option<CommitRange>,
     ) {
         for pin in self.pins.iter_mut().filter(|p| p.same_repo) {
             if let (Some(from), Some(to)) = (&pin.from, &pin.to) {
-                pin.commits = distance(&pin.repo, from, to);
+                let count = |from, to| Some(between(&pin.repo, from, to)?.count);
+                pin.commits = count(from, to);
                 if pin.commits == Some(0) {
-                    pin.commits = distance(&pin.repo, to, from);
+                    pin.commits = count(to, from);
                     pin.back = true;
                 }
             }
@@ -189,6 +227,19 @@ impl LockDifference {
             line.truncate(line.trim_end().len());
         }
         out
+    }
+
+    /// Returns the commits between of a pin, one a line; of a line of [`LockDifference::lines`], by
+    /// its number.
+    pub(crate) fn commits_of_line(&self, number: usize) -> Vec<String> {
+        let range = |pin: &PinChange| CommitRange {
+            count: pin.commits.unwrap_or_default(),
+            newest: pin.newest.clone(),
+        };
+        // The lines of pins come first.
+        self.pins
+            .get(number)
+            .map_or_else(Vec::new, |p| range(p).lines())
     }
 
     /// Returns the same in one line: `impact-pack 1f4c9a3 -> 9e7ae2d (14 commits), +2 models, torch
@@ -342,6 +393,7 @@ fn pin_changes(old: Option<&Lock>, new: &Lock) -> Vec<PinChange> {
             to: after.map(|p| p.commit),
             versions: (version(before), version(after)),
             commits: None,
+            newest: Vec::new(),
             back: false,
         })
     };
@@ -473,7 +525,12 @@ mod tests {
             model("loras/d.safetensors", '5'),
         ));
         let mut moved = LockDifference::between(Some(&old), &new);
-        moved.count_commits(|_, _, _| Some(14));
+        moved.count_commits(|_, _, _| {
+            Some(CommitRange {
+                count: 14,
+                newest: Vec::new(),
+            })
+        });
         insta::assert_snapshot!(moved.lines().join("\n"), @"
         Updated impact-pack 2222222 -> 3333333 (14 commits)
         Added new 4444444

@@ -7,6 +7,7 @@ mod describe;
 pub(crate) mod difference;
 pub(crate) mod markers;
 pub(crate) mod model_pin;
+pub(crate) mod newer;
 pub(crate) mod python;
 pub(crate) mod requirements;
 pub(crate) mod resolve;

@@ -52,6 +52,7 @@ impl GitStore {
                 sha256,
                 status: found.status,
             }),
+            moved_to: None,
         })
     }
 
