@@ -39,6 +39,7 @@ mod set;
 mod shell;
 mod start;
 mod status;
+mod status_columns;
 mod stop;
 mod target;
 mod update;

@@ -1,9 +1,8 @@
 //! What `outdated` tells of a pin: what its ref names now, and what a person needs to judge that.
 
 use crate::host::git::GitStore;
-use crate::host::machine::HostMachine;
 use crate::host::registry::RegistryClient;
-use crate::ids::{GenerationId, Part};
+use crate::ids::Part;
 use crate::lock::difference::CommitRange;
 use crate::lock::newer::{RequirementChanges, UnmetComfyui};
 use crate::lock::resolve::moves::moved_remark;
@@ -11,7 +10,6 @@ use crate::lock::resolve::{CommitQuery, RepositoryResolver, ResolvedRef, SourceT
 use crate::lock::tree_facts::{self, TreeFacts};
 use crate::lock::{Lock, RepositoryPin, requirements};
 use crate::manifest::node_source::NodeSource;
-use crate::plan::look::Look;
 use crate::problem::Result;
 use crate::progress::NoProgress;
 use crate::project::ComfyProject;
@@ -292,10 +290,8 @@ impl LiveCode {
     fn read(project: &ComfyProject) -> Option<LiveCode> {
         let paths = project.instance_paths().ok()?;
         let id = running::current_generation(&paths)?;
-        let machine = HostMachine::new(&paths, "");
         let health = ImportResults::read(&paths).health_of(&id)?.clone();
-        let id: GenerationId = id.parse().ok()?;
-        let spec = machine.generation_spec(&paths, &id).ok()??;
+        let spec = running::live_spec(&paths)?;
         Some(LiveCode { spec, health })
     }
 

@@ -12,7 +12,7 @@ use crate::text::{count_of, escape_text, format_bytes, short_commit};
 use crate::tree::ObjectId;
 
 /// A commit between two pins.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
 pub(crate) struct CommitLine {
     pub commit: String,
     pub author: String,
@@ -20,7 +20,7 @@ pub(crate) struct CommitLine {
 }
 
 /// The commits that a pin has and an older one has not.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
 pub(crate) struct CommitRange {
     pub count: usize,
     /// The newest [`CommitRange::LISTED`] of them, newest first.
