@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::document::{parse_document, table_of, text_of};
+use super::document::{parse_document, text_of};
 use super::{
     Adopted, comfy_build, comfy_lock, comfy_pack, comfygit, desktop_snapshot, manager_snapshot,
     pixeloven, project_one,
@@ -63,14 +63,14 @@ fn read_value(v: &Value) -> Option<Adopted> {
     if comfy_lock::is_lock(v) {
         return Some(comfy_lock::read_lock(v));
     }
-    if models.is_some_and(|m| m.iter().any(|m| table_of_files(m))) {
+    if models.is_some_and(|m| m.iter().any(has_files)) {
         return Some(pixeloven::read_manifest(v));
     }
     None
 }
 
-fn table_of_files(model: &Value) -> bool {
-    model.get("files").is_some_and(Value::is_array) && table_of(model, "files").is_none()
+fn has_files(model: &Value) -> bool {
+    model.get("files").is_some_and(Value::is_array)
 }
 
 /// One word, such as `local-git`.

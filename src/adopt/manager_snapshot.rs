@@ -40,6 +40,10 @@ pub(crate) fn read_into(out: &mut Adopted, v: &Value) {
         Some(Value::Object(all)) => {
             for (line, address) in all {
                 match address.as_str().filter(|a| !a.is_empty()) {
+                    // Some programs write the version there.
+                    Some(version) if version.starts_with(|c: char| c.is_ascii_digit()) => {
+                        out.add_package(line, version);
+                    }
                     Some(_) => out.lose_address(line.split(['=', '@', ' ']).next().unwrap_or(line)),
                     None => out.add_freeze_line(line),
                 }

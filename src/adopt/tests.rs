@@ -85,7 +85,7 @@ fn a_snapshot_of_the_manager_gives_its_commits_and_names_what_it_does_not_pin() 
             "/srv/local": {{"hash": "{A}"}}}},
           "cnr_custom_nodes": {{"kjnodes": "1.0.5", "../evil": "1"}},
           "file_custom_nodes": [{{"filename": "x\u001b[31m.py", "disabled": false}}],
-          "pips": {{"numpy==1.26.4": "", "PyYAML==6.0": "", "foo": "git+https://u:hunter2@h.test/foo",
+          "pips": {{"numpy==1.26.4": "", "PyYAML==6.0": "", "einops": "0.8.0", "foo": "git+https://u:hunter2@h.test/foo",
             "bar @ https://u:hunter2@h.test/bar.whl": "", "-e git+https://h.test/r#egg=baz": ""}}}}"#
     );
     insta::assert_snapshot!(told(&json), @r#"
@@ -95,6 +95,7 @@ fn a_snapshot_of_the_manager_gives_its_commits_and_names_what_it_does_not_pin() 
     node one https://github.com/O/one aaaaaaa None []
     node three https://host.test/o/three  None []
     node kjnodes Registry { id: "kjnodes", version: Some("1.0.5") }
+    package einops 0.8.0
     package numpy 1.26.4
     package pyyaml 6.0
     lost node local: the address of its repository is none that comfy fetches from

@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use rayon::prelude::*;
 
 use super::GlobalArgs;
@@ -142,7 +144,9 @@ pub(crate) fn set_json_data(resolved: &ResolvedLock, written: bool) {
 
 pub(crate) fn summary_of_pins(lock: &lock::Lock) -> String {
     let repositories = count_of(lock.nodes.len() + 1, "repository");
-    let packages = lock.python.as_ref().map_or(0, |p| p.packages.len());
+    // One that several machines have in different builds is one package.
+    let packages = lock.python.iter().flat_map(|p| &p.packages);
+    let packages = packages.map(|p| &p.name).collect::<BTreeSet<_>>().len();
     let more = [(packages, "Python package"), (lock.models.len(), "model")];
     more.iter()
         .filter(|(n, _)| *n > 0)

@@ -119,9 +119,7 @@ fn error_value(p: &Problem) -> Value {
     };
     let all = p.each_problem();
     let mut value = one(p);
-    if all.len() > 1 {
-        value["also"] = all[1..].iter().map(|p| one(p)).collect();
-    }
+    value["also"] = all[1..].iter().map(|p| one(p)).collect();
     value
 }
 
@@ -168,8 +166,43 @@ mod tests {
             Problem::new("comfy.toml:12:5: unknown key `prt`").with_hint("did you mean `port`?"),
             Problem::new("comfy.lock:3:1: x"),
         ]);
-        insta::assert_snapshot!(json_text(&envelope("plan", None, Some(&p))), @"");
-        insta::assert_snapshot!(compact(&envelope("plan", Some(json!({ "a": "  b\n c" })), None)), @"");
+        insta::assert_snapshot!(json_text(&envelope("plan", None, Some(&p))), @r#"
+        {
+          "command": "plan",
+          "data": null,
+          "error": {
+            "also": [
+              {
+                "code": "failed",
+                "hints": [],
+                "message": "comfy.lock:3:1: x",
+                "places": [
+                  {
+                    "column": 1,
+                    "file": "comfy.lock",
+                    "line": 3
+                  }
+                ]
+              }
+            ],
+            "code": "failed",
+            "hints": [
+              "did you mean `port`?"
+            ],
+            "message": "comfy.toml:12:5: unknown key `prt`",
+            "places": [
+              {
+                "column": 5,
+                "file": "comfy.toml",
+                "line": 12
+              }
+            ]
+          },
+          "format_version": 1,
+          "ok": false
+        }
+        "#);
+        insta::assert_snapshot!(compact(&envelope("plan", Some(json!({ "a": "  b\n c" })), None)), @r#"{"command": "plan","data": {"a": "  b\n c"},"error": null,"format_version": 1,"ok": true}"#);
     }
 
     /// docs/agents.md lists every code.

@@ -1,6 +1,7 @@
 //! One apply, on the side that has the rights: plan, approval, steps, check, records.
 
 mod folders;
+mod task;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -25,50 +26,10 @@ use crate::plan::step::PlannedStep;
 use crate::plan::{Action, Plan, Step};
 use crate::problem::{Problem, Result};
 use crate::progress::Reporter;
-use crate::records::applied_locks::{self, AppliedDetail};
+use crate::records::applied_locks::AppliedDetail;
 use crate::records::import_results::ImportResults;
 use folders::{missing_folders, sweep_leftovers};
-
-/// What an apply does.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub(crate) enum ApplyTask {
-    Apply,
-    /// One try of a bisect: an apply that lasts until the next one.
-    Try,
-    /// Keep this many generations besides the live one.
-    Gc(usize),
-    /// Remove generations that only a bisect needed.
-    RemoveTried {
-        generations: Vec<crate::ids::GenerationId>,
-    },
-    /// Make an earlier generation live again.
-    Back {
-        to: crate::ids::GenerationId,
-    },
-    Destroy {
-        purge: bool,
-        /// The time in the backup's name, the same for both sides that make this plan.
-        at: chrono::DateTime<chrono::Utc>,
-    },
-}
-
-impl ApplyTask {
-    /// Whether the machine matches the two files afterwards.
-    fn reconciles(&self) -> bool {
-        matches!(self, ApplyTask::Apply | ApplyTask::Try)
-    }
-
-    /// Its name in the audit log.
-    fn word(&self) -> &'static str {
-        match self {
-            ApplyTask::Apply => applied_locks::APPLY,
-            ApplyTask::Try => "try",
-            ApplyTask::Back { .. } => applied_locks::BACK,
-            ApplyTask::Gc(_) | ApplyTask::RemoveTried { .. } => "gc",
-            ApplyTask::Destroy { .. } => "destroy",
-        }
-    }
-}
+pub(crate) use task::ApplyTask;
 
 pub(crate) struct ApplySession<'a> {
     pub desired: &'a Desired,

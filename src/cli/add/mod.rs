@@ -59,7 +59,7 @@ fn manifest_path(given: &str, home: Option<&Path>) -> Result<String> {
     // What does not exist yet is taken as it is written.
     let whole = whole
         .canonicalize()
-        .unwrap_or_else(|_| super::init::clean_path(&whole));
+        .unwrap_or_else(|_| crate::host::fs::clean_path(&whole));
     let real_home = home.and_then(|h| h.canonicalize().ok());
     let below = real_home.and_then(|h| Some(whole.strip_prefix(&h).ok()?.to_path_buf()));
     Ok(match below {

@@ -7,10 +7,11 @@ use bytestring::ByteString;
 use rayon::prelude::*;
 
 use super::losses::{note_packages, note_write_shares, print_summary, refused_node, without_place};
-use super::{Caller, FirstFiles, InitArgs, clean_path};
+use super::{Caller, FirstFiles, InitArgs};
 use crate::adopt::manifest_text::{LeftOut, ManifestChoices, write_manifest};
 use crate::adopt::{Adopted, AdoptedModel, AdoptedShare, AdoptedSource, GitPin, Loss};
 use crate::cli::lock::with_resolvers;
+use crate::host::fs::clean_path;
 use crate::host::git::GitStore;
 use crate::host::git::ref_membership::RefMembership;
 use crate::host::installation::{self, Installation, ReadingOptions};
@@ -158,6 +159,11 @@ impl Draft<'_> {
         let given = given_pins(&self.adopted);
         let found = with_resolvers(&project, false, |ask, report| {
             resolve_given(&project.manifest, &given, ask, report)
+        })
+        // There is no comfy.toml yet that a place would be in.
+        .map_err(|p| Problem {
+            message: without_place(&p),
+            ..p
         })?;
         for r in &found.remarks {
             render::print_warning(r);

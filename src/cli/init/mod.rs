@@ -1,7 +1,7 @@
 mod adopted;
 mod losses;
 
-use std::path::{Component, Path, PathBuf};
+use std::path::PathBuf;
 
 use super::GlobalArgs;
 use crate::host::machine::identity::{self, OtherProgram};
@@ -79,7 +79,7 @@ pub(crate) fn run(global: &GlobalArgs, args: &InitArgs) -> Result<u8> {
         None => default_shares().to_string(),
         // The owner's home, written as in comfy.toml.
         Some(p) if p.starts_with("~") => p.display().to_string(),
-        Some(p) => clean_path(&here.join(p)).display().to_string(),
+        Some(p) => fs::clean_path(&here.join(p)).display().to_string(),
     };
     let made = match &args.from {
         Some(from) => {
@@ -232,17 +232,4 @@ pub(crate) fn other_program_text(other: &OtherProgram) -> String {
              that call the other one will notice; {keep}"
         )
     }
-}
-
-/// Returns the path without `.` and `..`, which comfy.toml refuses.
-pub(super) fn clean_path(path: &Path) -> PathBuf {
-    let mut out = PathBuf::new();
-    for part in path.components() {
-        match part {
-            Component::CurDir => {}
-            Component::ParentDir => drop(out.pop()),
-            part => out.push(part),
-        }
-    }
-    out
 }

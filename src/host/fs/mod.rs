@@ -190,6 +190,19 @@ pub(crate) fn unread(path: &Path, e: &io::Error) -> UnknownState {
     .caused_by(e)
 }
 
+/// Returns the path without `.` and `..`, as it is written: no link is looked at.
+pub(crate) fn clean_path(path: &Path) -> PathBuf {
+    let mut out = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir => drop(out.pop()),
+            part => out.push(part),
+        }
+    }
+    out
+}
+
 /// Returns `None` if the entry, or a folder above it, does not exist; every other error stays one.
 pub(crate) fn absent_as_none<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     match result {

@@ -13,6 +13,7 @@ use rayon::prelude::*;
 use super::objects::set_up;
 use crate::adopt::git_folder::{self, Head, RemoteSettings};
 use crate::host::fs::read_regular;
+use crate::host::fs::trusted::read_plain;
 use crate::manifest::names;
 use crate::problem::{Context, Problem, Result};
 use crate::tree::ObjectId;
@@ -243,6 +244,9 @@ impl GitCheckout {
     pub(crate) fn patch(&self, folder: &Path, changes: &CheckoutChanges) -> Result<String> {
         let repo = open_objects(&self.objects)?;
         let leaves = self.leaves()?;
+        let folder = &folder
+            .canonicalize()
+            .with_context(|| format!("open {}", folder.display()))?;
         let before = |path: &str| -> Option<String> {
             let leaf = leaves.iter().find(|l| l.path == path)?;
             let blob = repo.find_blob(leaf.id).ok()?;
@@ -364,7 +368,8 @@ fn text_file(folder: &Path, path: &str) -> Option<String> {
     let path = folder.join(path);
     let st = path.symlink_metadata().ok()?;
     (st.is_file() && st.len() <= MAX_TEXT)
-        .then(|| read_regular(&path).ok())
+        // A folder that became a link leads to what is nobody's business.
+        .then(|| read_plain(&path).ok())
         .flatten()
 }
 
@@ -389,4 +394,135 @@ fn add_diff(out: &mut String, path: &str, old: Option<String>, new: Option<Strin
         out.push_str("deleted file mode 100644\n");
     }
     out.push_str(&diff);
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test")]
+mod tests {
+    use super::*;
+
+    /// A checkout with two files and a link, on branch `work`.
+    fn checkout(folder: &Path) -> Repository {
+        let mut options = git2::RepositoryInitOptions::new();
+        options.initial_head("work").external_template(false);
+        let repo = Repository::init_opts(folder, &options).unwrap();
+        std::fs::create_dir(folder.join("lib")).unwrap();
+        std::fs::write(folder.join("lib/a.py"), "x = 1\ny = 2\n").unwrap();
+        std::fs::write(folder.join("b.py"), "b\n").unwrap();
+        std::os::unix::fs::symlink("b.py", folder.join("c.py")).unwrap();
+        let mut index = repo.index().unwrap();
+        index
+            .add_all(["*"], git2::IndexAddOption::DEFAULT, None)
+            .unwrap();
+        let tree = repo.find_tree(index.write_tree().unwrap()).unwrap();
+        let who = git2::Signature::now("a", "a@localhost").unwrap();
+        let id = repo
+            .commit(Some("HEAD"), &who, &who, "a", &tree, &[])
+            .unwrap();
+        let commit = repo.find_object(id, None).unwrap();
+        repo.tag("v1", &commit, &who, "annotated", false).unwrap();
+        repo.tag_lightweight("latest", &commit, false).unwrap();
+        drop((tree, commit));
+        repo.remote("up", "https://github.com/o/r").unwrap();
+        repo
+    }
+
+    #[test]
+    fn a_checkout_tells_its_commit_its_tags_and_every_change() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("node");
+        let repo = checkout(&folder);
+        let head = repo.head().unwrap().target().unwrap().to_string();
+        let read = |at: &Path| read_checkout(at).unwrap().unwrap();
+        let c = read(&folder);
+        assert_eq!(c.commit.to_string(), head);
+        assert_eq!(c.remote.as_deref(), Some("https://github.com/o/r"));
+        assert_eq!(c.branch.as_deref(), Some("work"));
+        assert_eq!(c.tags, ["v1", "latest"]);
+        assert!(c.compare(&folder, &|_| false).unwrap().is_empty());
+        // Ends of lines, bytecode and times are no changes.
+        std::fs::write(folder.join("lib/a.py"), "x = 1\r\ny = 2\r\n").unwrap();
+        std::fs::create_dir(folder.join("__pycache__")).unwrap();
+        std::fs::write(folder.join("__pycache__/a.pyc"), "x").unwrap();
+        assert!(c.compare(&folder, &|_| false).unwrap().is_empty());
+        std::fs::write(folder.join("lib/a.py"), "x = 1\ny = 3\n").unwrap();
+        std::fs::remove_file(folder.join("b.py")).unwrap();
+        std::fs::remove_file(folder.join("c.py")).unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", folder.join("c.py")).unwrap();
+        std::fs::write(folder.join("new\u{1b}.txt"), "n").unwrap();
+        let changes = c.compare(&folder, &|_| false).unwrap();
+        assert_eq!(changes.modified, ["c.py", "lib/a.py"]);
+        assert_eq!(changes.deleted, ["b.py"]);
+        assert_eq!(changes.added, [("new\u{1b}.txt".to_string(), 1)]);
+        let patch = c.patch(&folder, &changes).unwrap();
+        assert!(patch.contains("-y = 2\n+y = 3\n"), "{patch}");
+        // A link is not followed, and no name writes to the terminal.
+        assert!(patch.contains("# c.py: no text"), "{patch}");
+        assert!(
+            !patch.contains("root:") && !patch.contains('\u{1b}'),
+            "{patch}"
+        );
+        std::fs::rename(folder.join("lib"), dir.path().join("elsewhere")).unwrap();
+        std::os::unix::fs::symlink(dir.path().join("elsewhere"), folder.join("lib")).unwrap();
+        let patch = c.patch(&folder, &changes).unwrap();
+        assert!(!patch.contains("y = 3"), "{patch}");
+        // Packed, and with no branch checked out.
+        repo.set_head_detached(Oid::from_str(&head).unwrap())
+            .unwrap();
+        let packed = format!("# pack-refs\n{head} refs/tags/v0.9\n");
+        std::fs::write(folder.join(".git/packed-refs"), packed).unwrap();
+        let c = read(&folder);
+        assert_eq!(
+            (c.branch, c.tags),
+            (None, vec!["v0.9".into(), "v1".into(), "latest".into()])
+        );
+        // As a submodule or a worktree has it.
+        let moved = dir.path().join("moved");
+        std::fs::rename(folder.join(".git"), &moved).unwrap();
+        std::fs::write(folder.join(".git"), "gitdir: ../moved\n").unwrap();
+        assert_eq!(read(&folder).commit.to_string(), head);
+    }
+
+    #[test]
+    fn a_checkout_that_is_none_is_told_and_stops_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        assert!(read_checkout(dir.path()).unwrap().is_none());
+        let git = at(".git");
+        for (head, why) in [
+            ("", "neither a branch"),
+            (
+                "ref: refs/heads/../../../etc/passwd",
+                "not a name that git accepts",
+            ),
+            ("ref: refs/heads/none", "no commit"),
+        ] {
+            std::fs::create_dir_all(&git).unwrap();
+            std::fs::write(git.join("HEAD"), head).unwrap();
+            let p = read_checkout(dir.path()).unwrap_err();
+            assert!(p.message.contains(why), "{head}: {}", p.message);
+        }
+        // Nobody waits for a pipe.
+        std::fs::remove_file(git.join("HEAD")).unwrap();
+        nix::unistd::mkfifo(
+            &git.join("HEAD"),
+            nix::sys::stat::Mode::from_bits_truncate(0o600),
+        )
+        .unwrap();
+        assert!(
+            read_checkout(dir.path())
+                .unwrap_err()
+                .message
+                .contains("not a regular file")
+        );
+        std::fs::remove_dir_all(&git).unwrap();
+        std::fs::write(&git, "gitdir: /nonexistent\n").unwrap();
+        assert!(read_checkout(dir.path()).is_err());
+        // The commit's objects are not here: that is not known, and not no change.
+        std::fs::remove_file(&git).unwrap();
+        std::fs::create_dir_all(git.join("objects")).unwrap();
+        std::fs::write(git.join("HEAD"), "a".repeat(40)).unwrap();
+        let c = read_checkout(dir.path()).unwrap().unwrap();
+        assert!(c.compare(dir.path(), &|_| false).is_err());
+    }
 }

@@ -15,6 +15,7 @@ mod program;
 mod ref_lookup;
 pub(crate) mod ref_membership;
 mod transport;
+mod tree_import;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use super::tree_import::TreeImport;
 use super::{FetchDepth, GitStore, objects};
 use crate::host::fs::folder_files::{self, FolderFile};
 use crate::host::registry::RegistryClient;
@@ -108,7 +109,7 @@ impl GitStore {
         let real = self.own_folder(path)?;
         let folder = self.store_folder(repo, FetchDepth::Whole);
         objects::init(&folder)?;
-        let mut import = objects::TreeImport::begin(&folder)?;
+        let mut import = TreeImport::begin(&folder)?;
         folder_files::visit_files(&real, &mut |path, file| match file {
             FolderFile::Link(target) => import.add(path, EntryMode::Link, &target),
             FolderFile::Regular(mut file, size, mode) => {
@@ -135,7 +136,7 @@ impl GitStore {
     fn import_archive(&self, repo: &str, bytes: &[u8]) -> Result<ObjectId> {
         let folder = self.store_folder(repo, FetchDepth::Whole);
         objects::init(&folder)?;
-        let mut import = objects::TreeImport::begin(&folder)?;
+        let mut import = TreeImport::begin(&folder)?;
         let mut archive = zip::ZipArchive::new(Cursor::new(bytes)).map_err(|e| {
             Problem::new(format!("the registry's archive cannot be unpacked: {e}")).with_hint(
                 "choose another version, or the node's repository: `repo = \"https://…\"`",

@@ -1,7 +1,7 @@
 //! The owner's folders of an installation: models, also elsewhere, pictures and workflows.
 
 use std::collections::BTreeMap;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use crate::adopt::extra_model_paths::{self, ModelSection};
 use crate::adopt::{Adopted, AdoptedShare};
@@ -107,15 +107,7 @@ fn clean(path: &Path) -> PathBuf {
     if let Ok(real) = path.canonicalize() {
         return real;
     }
-    let mut out = PathBuf::new();
-    for part in path.components() {
-        match part {
-            Component::CurDir => {}
-            Component::ParentDir => drop(out.pop()),
-            part => out.push(part),
-        }
-    }
-    out
+    crate::host::fs::clean_path(path)
 }
 
 fn add_section(out: &mut Adopted, base: &Path, section: &ModelSection) {

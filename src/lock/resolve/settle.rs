@@ -380,3 +380,55 @@ fn lack_line(lack: &PackageLack, draft: &ManifestDraft) -> String {
     let who: Vec<String> = lines.iter().map(|(_, s, _)| format!("\n  {s}")).collect();
     format!("{what}{}", who.concat())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// Wishes that do not fit together are settled at the versions that were installed, and at no
+    /// others; what is no such conflict is left to its owner.
+    #[test]
+    fn versions_that_were_installed_settle_a_conflict() {
+        let manifest = Manifest::parse(
+            Path::new("comfy.toml"),
+            &"version = 1\n[comfyui]\nrepo = \"https://h.test/o/r\"\n".into(),
+            "box",
+        )
+        .unwrap();
+        let given = BTreeMap::from([
+            ("numpy".to_string(), "1.26.4".to_string()),
+            ("torch".into(), "2.9.0+cu128".into()),
+            ("einops".into(), "0.8".into()),
+        ]);
+        let refused = |text: &str| {
+            Some(Refusal {
+                problem: Problem::new(text),
+                lacks: Vec::new(),
+            })
+        };
+        let held = |first: &str, then: &dyn Fn(&ManifestDraft) -> Option<Refusal>| {
+            let draft = ManifestDraft::new(&manifest, &BTreeMap::new());
+            let mut settled = settle_all(draft, refused(first), then);
+            settled.hold_given(&given, then);
+            (settled.settings(Vec::new()), settled.refusal.is_some())
+        };
+        // One shows the next.
+        let answer = |draft: &ManifestDraft| match draft.manifest.python.overrides.len() {
+            0 => refused("No solution: node.a depends on numpy<2, node.b on numpy>=2"),
+            1 => refused("No solution: torch>=2.10 is not torch==2.9"),
+            _ => None,
+        };
+        let (settings, open) = held("No solution: numpy<2 and numpy>=2", &answer);
+        assert_eq!(settings.overrides, ["numpy==1.26.4", "torch==2.9.0"]);
+        assert!(!open && settings.told.len() == 2, "{settings:?}");
+        // It ends where nothing that was installed is named, and where no version would help.
+        let (settings, open) = held("No solution: pillow<1", &|_| {
+            refused("No solution: pillow<1")
+        });
+        assert!(open && settings.overrides.is_empty());
+        let (settings, open) = held("numpy cannot be fetched", &|_| refused("numpy"));
+        assert!(open && settings.overrides.is_empty());
+    }
+}

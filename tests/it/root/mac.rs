@@ -270,7 +270,17 @@ fn the_first_hour() {
             m.sh(&format!("stat -c '%U %a' '{records}/live.lock'")),
             "root 600"
         );
+        ok(&m.alice(&["open"]));
+        let opened = std::fs::read_to_string("/opt/mactools/opened").unwrap();
+        assert!(opened.contains("url=http://127.0.0.1:8188/"), "{opened}");
         ok(&m.alice(&["stop"]));
+        // Somebody else has ComfyUI's port.
+        let taken = std::net::TcpListener::bind(("127.0.0.1", 8188)).unwrap();
+        let out = m.root(&["start"]);
+        assert!(!out.status.success());
+        let holder = format!("(process {})", std::process::id());
+        assert!(said(&out).contains(&holder), "{}", said(&out));
+        drop(taken);
         let out = m.root(&["exec", "--", "id", "-un"]);
         assert!(out.stdout.ends_with(b"comfyui_sandbox\n"), "{}", said(&out));
         let out = m.root(&["doctor"]);

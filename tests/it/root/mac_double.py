@@ -398,6 +398,40 @@ def diskutil():
     end(0)
 
 
+def lsof():
+    """lsof(8) with -F: a line for each field, the process first."""
+    if ARGS[0] != "-nP" or ARGS[2:] != ["-sTCP:LISTEN", "-Fpc"]:
+        wrong("lsof")
+    port = f":{int(ARGS[1].removeprefix('-iTCP:')):04X}"
+    rows = [line.split() for line in open("/proc/net/tcp").read().splitlines()[1:]]
+    sockets = {f"socket:[{r[9]}]" for r in rows if r[1].endswith(port) and r[3] == "0A"}
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            held_by = {os.readlink(f"/proc/{pid}/fd/{n}") for n in os.listdir(f"/proc/{pid}/fd")}
+            name = open(f"/proc/{pid}/comm").read().strip()
+        except OSError:
+            continue
+        if held_by & sockets:
+            end(0, stdout=f"p{pid}\nc{name}\nf3\n")
+    # Nothing found is status 1, without a word.
+    end(1)
+
+
+def open_():
+    """open(1): what it cannot find it names, on stderr."""
+    if ROOT:
+        wrong("open as root")
+    if not os.path.exists(ARGS[0]):
+        end(1, f"The file {os.path.abspath(ARGS[0])} does not exist.\n")
+    with open(path("opened"), "a") as f:
+        f.write(open(ARGS[0]).read())
+    end(0)
+
+
+def visudo():
+    os.execv("/usr/sbin/visudo", ["visudo", *ARGS])
+
+
 def fresh():
     """A Mac after its first start, with two people."""
     account = lambda uid, gid, home, shell: {
@@ -455,6 +489,7 @@ PLAYED = {
     "fresh": fresh, "scramble": scramble, "sleep": lambda: end(0),
     "dscl": dscl, "dseditgroup": dseditgroup, "id": id_, "ls": ls, "stat": stat_, "chmod": chmod, "ps": ps,
     "launchctl": launchctl, "sandbox-exec": sandbox_exec, "diskutil": diskutil, "getconf": getconf,
+    "lsof": lsof, "open": open_, "visudo": visudo,
 }
 
 

@@ -34,13 +34,17 @@ case $python in
     cp "$python" "/mnt$python"
     ;;
 esac
-played="dscl dseditgroup id ls stat chmod ps launchctl sandbox-exec diskutil getconf sleep fresh scramble"
+played="dscl dseditgroup id ls stat chmod ps launchctl sandbox-exec diskutil getconf lsof open visudo
+  sleep fresh scramble"
 for name in $played; do
   sed "1s|.*|#!$python -IS|" "$1" > $here/$name
   chmod 755 $here/$name
 done
 for name in git python3 install_name_tool; do cp $here/dscl /mnt/usr/bin/$name; done
-for f in WRONG held calls; do
+# Apple's sudo keeps the caller's HOME (its sudoers file).
+echo 'Defaults env_keep += "HOME MAIL"' > /etc/sudoers.d/apple
+chmod 440 /etc/sudoers.d/apple
+for f in WRONG held calls opened; do
   touch $here/$f
   chmod 666 $here/$f
 done
