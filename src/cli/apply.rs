@@ -109,7 +109,7 @@ pub(crate) fn run(global: &GlobalArgs, args: &ApplyArgs) -> Result<u8> {
     render::json_output::set_data(&serde_json::json!({
         "outcome": outcome,
         "health": health.as_ref().ok(),
-        "plan": render::plan_json::plan_value(&plan),
+        "plan": render::plan_json::plan_value(&plan, &super::plan::commits_of(&plan, &desired)),
     }));
     health.map(|_| 0)
 }

@@ -3,6 +3,7 @@ use std::collections::HashMap;
 use super::GlobalArgs;
 use crate::history::LockRepository;
 use crate::history::entry::HistoryEntry;
+use crate::host::git::distance::KnownCommits;
 use crate::lock::Lock;
 use crate::lock::difference::LockDifference;
 use crate::problem::{Problem, Result};
@@ -55,7 +56,7 @@ pub(crate) fn run(global: &GlobalArgs, args: &HistoryArgs) -> Result<u8> {
     {
         print_uncommitted(&repository, lock)?;
     }
-    let store = super::plan::known_store(opened.as_ref());
+    let known = super::plan::known_store(opened.as_ref()).map(KnownCommits::of_store);
     let mut entries = repository.entries()?;
     let (mut found, mut more) = (Vec::new(), false);
     for entry in &mut entries {
@@ -72,8 +73,8 @@ pub(crate) fn run(global: &GlobalArgs, args: &HistoryArgs) -> Result<u8> {
             more = true;
             break;
         }
-        if let (Ok(Some(moved)), Some(store)) = (&mut entry.moved, &store) {
-            moved.count_commits(|repo, old, new| store.known_distance(repo, old, new));
+        if let (Ok(Some(moved)), Some(known)) = (&mut entry.moved, &known) {
+            moved.count_commits(|repo, old, new| known.count_between(repo, old, new));
         }
         let entry = EntryJson::new(entry, &mut live);
         if !global.json {

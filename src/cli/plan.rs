@@ -1,14 +1,19 @@
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::GlobalArgs;
 use crate::desired::Desired;
+use crate::host::git::distance::KnownCommits;
 use crate::host::git::{FetchDepth, GitStore, NetEnv, objects};
 use crate::host::machine::HostMachine;
 use crate::ids::Part;
+use crate::lock::difference::CommitRange;
+use crate::manifest::IsolationMode;
 use crate::plan::Plan;
 use crate::plan::select::ResourceSelection;
 use crate::problem::{Context, EXIT_FINDINGS, Problem, Result};
 use crate::project::ComfyProject;
+use crate::records::running;
 use crate::render;
 use crate::render::plan_text::PlanDetail;
 
@@ -49,7 +54,10 @@ pub(crate) fn run(global: &GlobalArgs, args: &PlanArgs) -> Result<u8> {
     warn_off_ref(&project, global.verbose);
     let machine = HostMachine::new(&desired.paths, &desired.sandbox);
     let plan = crate::kinds::plan(&desired, &machine, &only)?;
-    render::json_output::set_data(&render::plan_json::plan_value(&plan));
+    if global.json {
+        let commits = commits_of(&plan, &desired);
+        render::json_output::set_data(&render::plan_json::plan_value(&plan, &commits));
+    }
     if !global.json {
         print_plan(&plan, &desired, global.verbose);
     }
@@ -113,17 +121,50 @@ pub(crate) fn known_store(project: Option<&ComfyProject>) -> Option<GitStore> {
     })
 }
 
+/// Returns the commits by which each part moves, by address, as far as the store knows them.
+pub(crate) fn commits_of(plan: &Plan, desired: &Desired) -> BTreeMap<String, CommitRange> {
+    let mut out = BTreeMap::new();
+    if nix::unistd::geteuid().is_root() && desired.isolation == IsolationMode::Account {
+        return out;
+    }
+    let live = running::live_spec(&desired.paths);
+    let (Some(live), Some(store)) = (live, known_store(None)) else {
+        return out;
+    };
+    let known = KnownCommits::of_store(store);
+    for change in plan.changes.iter().filter(|c| c.is_difference()) {
+        let address = change.address.to_string();
+        let Ok(part) = address.parse::<Part>() else {
+            continue;
+        };
+        if let (Some(old), Some(new)) = (live.pin_of(&part), desired.code.pin_of(&part))
+            && old.repo == new.repo
+            && old.commit != new.commit
+            && let Some(range) = known.list_between(&new.repo, &old.commit, &new.commit)
+            && range.count > 0
+        {
+            out.insert(address, range);
+        }
+    }
+    out
+}
+
 /// Prints the plan to stdout.
 pub(crate) fn print_plan(plan: &Plan, desired: &Desired, verbose: bool) {
     // An apply removes what was added on this machine.
     let diff = |address: &str, path: &str| {
         Some(file_texts(desired, address, path)?.unified_diff_to_lock())
     };
+    let commits = match verbose {
+        true => commits_of(plan, desired),
+        false => BTreeMap::new(),
+    };
     let text = render::plan_text::plan_text(
         plan,
         &PlanDetail {
             verbose,
             diff: &diff,
+            commits: &commits,
         },
     );
     if verbose {
@@ -171,9 +212,7 @@ fn unified_diff(old: &str, new: &str, names: (&str, &str)) -> String {
 /// Reads both texts of a file; `None` if it is not text or is too large.
 pub(crate) fn file_texts(desired: &Desired, address: &str, path: &str) -> Option<FileTexts> {
     // Another uid filled the store, so root does not parse it.
-    if nix::unistd::geteuid().is_root()
-        && desired.isolation == crate::manifest::IsolationMode::Account
-    {
+    if nix::unistd::geteuid().is_root() && desired.isolation == IsolationMode::Account {
         return None;
     }
     const LIMIT: usize = 256 << 10;

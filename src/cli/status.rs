@@ -1,5 +1,6 @@
 use super::GlobalArgs;
 use super::bisect_files::UnfinishedBisect;
+use super::status_columns::{CodeHealth, LockStep, columns_text};
 use super::target::LaunchTarget;
 use crate::desired::InstancePaths;
 use crate::host::process;
@@ -11,7 +12,7 @@ use crate::records::running::{self, RunningRecord};
 use crate::render;
 use crate::text::{escape_text, format_bytes};
 
-/// Show what is running: since when, where, which generation, which nodes, how much memory
+/// Show what is running, whether it is what comfy.lock pins, and whether it loads
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  comfy status\n  comfy status --json")]
 pub(crate) struct StatusArgs {}
@@ -33,6 +34,10 @@ struct StatusReport {
     /// The memory of all its processes, in bytes.
     memory: Option<u64>,
     last: Option<running::ExitRecord>,
+    /// Whether the live generation is what comfy.lock asks for; `None`: not known.
+    lock: Option<LockStep>,
+    /// What loading it showed; `None`: it was not loaded yet.
+    health: Option<CodeHealth>,
     /// The size of what ComfyUI's libraries have downloaded, in bytes, as the last launch or apply
     /// measured it.
     downloads: u64,
@@ -40,9 +45,11 @@ struct StatusReport {
 
 pub(crate) fn run(global: &GlobalArgs, _: &StatusArgs) -> Result<u8> {
     let target = LaunchTarget::open_applied(global)?;
-    let report = read_status(&target);
+    let mut report = read_status(&target);
+    report.lock = LockStep::read(global, &target.paths);
     render::json_output::set_data(&report);
     let mut said = report_text(&report);
+    said += &columns_text(&target.paths, report.lock.as_ref(), report.health.as_ref());
     if report.downloads > 0 {
         said += &format!(
             "\nkept        {} that libraries downloaded, in {}",
@@ -78,6 +85,8 @@ fn read_status(d: &LaunchTarget) -> StatusReport {
         generation: live.as_ref().map(|l| l.generation.clone()),
         restart_due: live.as_ref().is_some_and(|l| restart_due(&d.paths, l)),
         ready: status.as_ref().map(|s| s.ready.is_some()),
+        lock: None,
+        health: CodeHealth::read(&d.paths, live.as_ref().map(|l| (l, status.as_ref()))),
         nodes: live.as_ref().map(|l| l.nodes.clone()).unwrap_or_default(),
         failed: status.map(|s| s.failed).unwrap_or_default(),
         // Under isolation "none", the owner's other programs have the same uid.

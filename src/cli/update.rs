@@ -37,7 +37,7 @@ pub(crate) fn run(global: &GlobalArgs, args: &UpdateArgs) -> Result<u8> {
     // Printed only once it is true.
     let wrote = !args.dry_run && write_lock(&project, &resolved)?;
     super::lock::set_json_data(&resolved, wrote);
-    for text in resolved.moved.lines() {
+    for (number, text) in resolved.moved.lines().into_iter().enumerate() {
         render::print_stdout(&if args.dry_run {
             text.replacen("Updated", "Would update", 1)
                 .replacen("Added", "Would add", 1)
@@ -45,6 +45,9 @@ pub(crate) fn run(global: &GlobalArgs, args: &UpdateArgs) -> Result<u8> {
         } else {
             text
         });
+        for commit in resolved.moved.commits_of_line(number) {
+            render::print_stdout(&format!("    {commit}"));
+        }
     }
     if resolved.moved.is_empty() {
         render::print_note(&match &args.names[..] {

@@ -67,6 +67,7 @@ pub(crate) fn run(global: &GlobalArgs, args: &VerifyArgs) -> Result<u8> {
             &verdicts,
             &PlanDetail {
                 verbose: global.verbose,
+                commits: &std::collections::BTreeMap::new(),
                 diff: &|a, p| {
                     Some(super::plan::file_texts(&desired, a, p)?.unified_diff_to_machine())
                 },

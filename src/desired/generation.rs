@@ -119,6 +119,20 @@ impl GenerationSpec {
         std::iter::once(Part::Comfyui).chain(self.nodes.keys().cloned().map(Part::Node))
     }
 
+    /// Returns the parts that `other` lacks, has at another commit or with another content, or has
+    /// beyond these.
+    pub(crate) fn parts_unlike(&self, other: &GenerationSpec) -> Vec<Part> {
+        let content = |pin: Option<&RepositoryPin>| {
+            let pin = pin?;
+            let (submodules, excluded) = (pin.submodules.clone(), pin.excluded.clone());
+            Some((pin.commit, pin.tree, submodules, excluded))
+        };
+        let all: std::collections::BTreeSet<Part> = self.parts().chain(other.parts()).collect();
+        all.into_iter()
+            .filter(|part| content(self.pin_of(part)) != content(other.pin_of(part)))
+            .collect()
+    }
+
     /// Returns the pin of a part.
     pub(crate) fn pin_of(&self, part: &Part) -> Option<&RepositoryPin> {
         match part {

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
-use std::sync::Arc;
 
 use bytestring::ByteString;
 use git2::Oid;
@@ -33,9 +32,8 @@ pub(crate) struct HistoryEntries<'r> {
     known: BTreeMap<Oid, Version>,
 }
 
-#[derive(Clone)]
 struct Version {
-    lock: Result<Arc<Lock>>,
+    text: Result<String>,
     digest: String,
 }
 
@@ -78,15 +76,19 @@ impl HistoryEntries<'_> {
             .map(|(blob, text)| (blob, Version::read(text)))
             .collect();
         self.known.extend(read);
-        for commit in commits {
-            let version = |blob: Option<Oid>| blob.and_then(|b| self.known.get(&b));
-            let (before, after) = (version(commit.before), version(commit.after));
-            self.ready.push_back(HistoryEntry {
-                moved: difference(before, after),
-                digest: after.map(|v| v.digest.clone()),
-                commit,
-            });
-        }
+        let version = |blob: Option<Oid>| blob.and_then(|b| self.known.get(&b));
+        let entries: Vec<HistoryEntry> = commits
+            .into_par_iter()
+            .map(|commit| {
+                let (before, after) = (version(commit.before), version(commit.after));
+                HistoryEntry {
+                    moved: difference(before, after),
+                    digest: after.map(|v| v.digest.clone()),
+                    commit,
+                }
+            })
+            .collect();
+        self.ready.extend(entries);
         let next = self.ready.back().and_then(|e| e.commit.before);
         self.known.retain(|blob, _| Some(*blob) == next);
         Ok(())
@@ -95,9 +97,17 @@ impl HistoryEntries<'_> {
 
 fn difference(before: Option<&Version>, after: Option<&Version>) -> Result<Option<LockDifference>> {
     let Some(after) = after else { return Ok(None) };
-    let new = after.lock.clone()?;
-    let old = before.map(|v| v.lock.clone()).transpose()?;
-    Ok(Some(LockDifference::between(old.as_deref(), &new)))
+    let text = |version: &Version| version.text.clone();
+    let first = |text: String| {
+        let new = Lock::parse(Path::new(lock::FILE), &ByteString::from(text))?;
+        Ok(LockDifference::between(None, &new))
+    };
+    let moved = match before {
+        Some(before) => LockDifference::between_texts(&text(before)?, &text(after)?),
+        None => first(text(after)?),
+    };
+    // Its first mistake is enough.
+    moved.map(Some).map_err(|p| Problem::new(p.message))
 }
 
 impl Version {
@@ -106,13 +116,7 @@ impl Version {
             Ok(text) => Sha256Digest::digest_of(text.as_bytes()).to_string(),
             Err(_) => String::new(),
         };
-        let parse = |text: String| Lock::parse(Path::new(lock::FILE), &ByteString::from(text));
-        // Its first mistake is enough.
-        let first = |p: Problem| Problem::new(p.message);
-        Version {
-            lock: text.and_then(parse).map(Arc::new).map_err(first),
-            digest,
-        }
+        Version { text, digest }
     }
 }
 

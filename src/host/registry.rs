@@ -148,6 +148,16 @@ impl RegistryClient<'_> {
         })
     }
 
+    /// What became of a version; `None` if the registry does not have it.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub(crate) fn version_status(&self, id: &str, version: &str) -> Result<Option<String>> {
+        let path = format!("nodes/{}/versions/{}", encode(id), encode(version));
+        let found = self.ask::<WireVersion>(&path)?;
+        Ok(found.map(|v| short_status(v.status.as_deref())))
+    }
+
     /// What the registry says of a node; `None` if it has none of that id.
     ///
     /// # Errors

@@ -2,9 +2,48 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Lock, LockedPython, RepositoryPin, Sha256Digest};
+use std::path::Path;
+
+use bytestring::ByteString;
+
+use super::{FILE, Lock, LockedPython, RepositoryPin, Sha256Digest, sections};
+use crate::problem::Result;
 use crate::text::{count_of, escape_text, format_bytes, short_commit};
 use crate::tree::ObjectId;
+
+/// A commit between two pins.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
+pub(crate) struct CommitLine {
+    pub commit: String,
+    pub author: String,
+    pub subject: String,
+}
+
+/// The commits that a pin has and an older one has not.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
+pub(crate) struct CommitRange {
+    pub count: usize,
+    /// The newest [`CommitRange::LISTED`] of them, newest first.
+    pub newest: Vec<CommitLine>,
+}
+
+impl CommitRange {
+    pub(crate) const LISTED: usize = 10;
+
+    /// Returns a line for each, and one for those that are not listed.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        let line = |c: &CommitLine| {
+            let (id, author) = (short_commit(&c.commit), escape_text(&c.author));
+            format!("{id} {} ({author})", escape_text(&c.subject))
+        };
+        let mut out: Vec<String> = self.newest.iter().map(line).collect();
+        let more = self.count.saturating_sub(self.newest.len());
+        if more > 0 && !out.is_empty() {
+            out.push(format!("and {more} more"));
+        }
+        out
+    }
+}
 
 /// One pin of a repository that is new, gone or different.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -22,6 +61,9 @@ pub(crate) struct PinChange {
     pub versions: (Option<String>, Option<String>),
     /// Commits between, where known.
     pub commits: Option<usize>,
+    /// The newest of them, where they were asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub newest: Vec<CommitLine>,
     /// Whether it moved to an older commit.
     pub back: bool,
 }
@@ -85,21 +127,38 @@ impl LockDifference {
         }
     }
 
+    /// The same of two texts of comfy.lock. What they have in common is neither parsed nor checked.
+    ///
+    /// # Errors
+    /// One of them cannot be read.
+    pub(crate) fn between_texts(old: &str, new: &str) -> Result<LockDifference> {
+        let parse = |text: &str| Lock::parse(Path::new(FILE), &ByteString::from(text));
+        let differing = sections::without_common(old, new);
+        let parsed = differing.and_then(|(old, new)| Some((parse(&old).ok()?, parse(&new).ok()?)));
+        let (old, new) = match parsed {
+            Some(both) => both,
+            // The whole text has the places for the message.
+            None => (parse(old)?, parse(new)?),
+        };
+        Ok(LockDifference::between(Some(&old), &new))
+    }
+
     /// Returns whether no pin moved.
     pub(crate) fn is_empty(&self) -> bool {
         *self == LockDifference::default()
     }
 
-    /// Asks `distance` for the commits between the old and the new pin of each repository.
+    /// Asks `between` for the commits between the old and the new pin of each repository.
     pub(crate) fn count_commits(
         &mut self,
-        distance: impl Fn(&str, &ObjectId, &ObjectId) -> Option<usize>,
+        between: impl Fn(&str, &ObjectId, &ObjectId) -> Option<CommitRange>,
     ) {
         for pin in self.pins.iter_mut().filter(|p| p.same_repo) {
             if let (Some(from), Some(to)) = (&pin.from, &pin.to) {
-                pin.commits = distance(&pin.repo, from, to);
+                let count = |from, to| Some(between(&pin.repo, from, to)?.count);
+                pin.commits = count(from, to);
                 if pin.commits == Some(0) {
-                    pin.commits = distance(&pin.repo, to, from);
+                    pin.commits = count(to, from);
                     pin.back = true;
                 }
             }
@@ -168,6 +227,19 @@ impl LockDifference {
             line.truncate(line.trim_end().len());
         }
         out
+    }
+
+    /// Returns the commits between of a pin, one a line; of a line of [`LockDifference::lines`], by
+    /// its number.
+    pub(crate) fn commits_of_line(&self, number: usize) -> Vec<String> {
+        let range = |pin: &PinChange| CommitRange {
+            count: pin.commits.unwrap_or_default(),
+            newest: pin.newest.clone(),
+        };
+        // The lines of pins come first.
+        self.pins
+            .get(number)
+            .map_or_else(Vec::new, |p| range(p).lines())
     }
 
     /// Returns the same in one line: `impact-pack 1f4c9a3 -> 9e7ae2d (14 commits), +2 models, torch
@@ -321,6 +393,7 @@ fn pin_changes(old: Option<&Lock>, new: &Lock) -> Vec<PinChange> {
             to: after.map(|p| p.commit),
             versions: (version(before), version(after)),
             commits: None,
+            newest: Vec::new(),
             back: false,
         })
     };
@@ -399,8 +472,6 @@ fn model_changes(old: Option<&Lock>, new: &Lock) -> Vec<ModelMoved> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bytestring::ByteString;
-    use std::path::Path;
 
     fn lock(text: &str) -> Lock {
         Lock::parse(Path::new("comfy.lock"), &ByteString::from(text)).unwrap()
@@ -454,7 +525,12 @@ mod tests {
             model("loras/d.safetensors", '5'),
         ));
         let mut moved = LockDifference::between(Some(&old), &new);
-        moved.count_commits(|_, _, _| Some(14));
+        moved.count_commits(|_, _, _| {
+            Some(CommitRange {
+                count: 14,
+                newest: Vec::new(),
+            })
+        });
         insta::assert_snapshot!(moved.lines().join("\n"), @"
         Updated impact-pack 2222222 -> 3333333 (14 commits)
         Added new 4444444
@@ -472,5 +548,39 @@ mod tests {
         let names: Vec<&str> = moved.names().collect();
         assert_eq!(names[..3], ["impact-pack", "new", "gone"]);
         insta::assert_snapshot!(LockDifference::between(None, &new).summary(), @"+comfyui aaaaaaa, +impact-pack 3333333, +new 4444444, +3 models, +numpy 1.0, +rich 9, +torch 2.9.1");
+    }
+
+    /// Sections that both have are not parsed: a submodule, a package with two versions, a mistake.
+    #[test]
+    fn texts_differ_by_their_sections_as_locks_do() {
+        let submodule = |digit: char| {
+            let id = digit.to_string().repeat(40);
+            format!(
+                "\n[[nodes.a.submodules]]\npath = \"lib\"\nrepo = \"https://github.com/o/lib\"\n\
+                 commit = \"{id}\"\ntree = \"{id}\"\n"
+            )
+        };
+        let versions = |torch: &str| {
+            let packages = [("six", "1.1"), ("torch", "2.9.0"), ("torch", torch)];
+            let (a, b, m) = (pin("nodes.a", '1'), pin("nodes.b", '2'), model("x/y", '1'));
+            [
+                format!("{a}{}{b}{}{m}", submodule('1'), python(&packages)),
+                format!("{a}{}{b}{}{m}", submodule('2'), python(&packages)),
+                format!("{a}{b}{}", python(&packages)),
+                format!("{b}{}{m}", python(&packages[1..])),
+                format!("{b}{}{m}", python(&packages[..2])),
+                b,
+            ]
+        };
+        let start = format!("version = 1\n{}", pin("comfyui", 'a'));
+        let all = [versions("2.9.0+cu128"), versions("2.9.1")].concat();
+        let all: Vec<String> = all.iter().map(|rest| format!("{start}{rest}")).collect();
+        for (old, new) in all.iter().flat_map(|a| all.iter().map(move |b| (a, b))) {
+            let whole = LockDifference::between(Some(&lock(old)), &lock(new));
+            assert_eq!(LockDifference::between_texts(old, new), Ok(whole));
+        }
+        let (old, broken) = (&all[0], all[1].replace("2222222", "222222z"));
+        let told = LockDifference::between_texts(old, &broken).unwrap_err();
+        assert!(told.message.starts_with("comfy.lock:"), "{}", told.message);
     }
 }

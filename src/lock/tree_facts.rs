@@ -139,14 +139,20 @@ impl TreeFacts {
     }
 
     fn unmet_comfyui(&self, name: &str, core: Option<&Version>) -> Option<String> {
-        let asked = self.requires_comfyui.as_deref()?;
-        let specifiers = VersionSpecifiers::from_str(asked).ok()?;
-        let is = core.filter(|v| !specifiers.contains(v))?;
+        let is = core?;
+        let asked = self.refused_comfyui(is)?;
         Some(format!(
             "node.{name}: its {PYPROJECT} requires ComfyUI {}, and this is {is}: choose another `ref` \
              in [comfyui], or an older one in [nodes.{name}]",
-            escape_text(asked)
+            escape_text(&asked)
         ))
+    }
+
+    /// Returns what it requires of ComfyUI, if this version does not fit.
+    pub(crate) fn refused_comfyui(&self, core: &Version) -> Option<String> {
+        let asked = self.requires_comfyui.as_deref()?;
+        let specifiers = VersionSpecifiers::from_str(asked).ok()?;
+        (!specifiers.contains(core)).then(|| asked.to_string())
     }
 }
 

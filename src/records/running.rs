@@ -6,8 +6,9 @@ use std::path::PathBuf;
 
 use nix::fcntl::{Flock, FlockArg, OFlag, openat};
 
-use crate::desired::InstancePaths;
 use crate::desired::launch::LaunchSpec;
+use crate::desired::{GenerationSpec, InstancePaths};
+use crate::host::build;
 use crate::host::fs::{as_mode, edit, open_parent};
 use crate::ids::GenerationId;
 use crate::problem::{Context, Problem, Result};
@@ -205,6 +206,12 @@ pub(crate) fn current_generation(paths: &InstancePaths) -> Option<String> {
     std::fs::read_link(paths.current_link())
         .ok()
         .and_then(|t| Some(GenerationId::from_link(&t)?.to_string()))
+}
+
+/// Returns the description of the generation that is live, if it can be read.
+pub(crate) fn live_spec(paths: &InstancePaths) -> Option<GenerationSpec> {
+    let id = current_generation(paths)?;
+    build::read_spec(&paths.generation_dir(&id), &id).ok()?
 }
 
 /// Returns how the last launch exited, if that is known.

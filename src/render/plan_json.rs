@@ -1,5 +1,8 @@
 //! The `data` of `plan --json`, which docs/plan.schema.json describes.
 
+use std::collections::BTreeMap;
+
+use crate::lock::difference::CommitRange;
 use crate::plan::model_summary::CountAndBytes;
 use crate::plan::{Change, Plan};
 
@@ -13,6 +16,8 @@ pub(crate) struct PlanJson<'a> {
     pub summary: PlanSummary,
     pub models: ModelCounts,
     pub changes: &'a [Change],
+    /// The commits that a part moves by, by its address; a part is missing where they are not known.
+    pub commits: &'a BTreeMap<String, CommitRange>,
     pub warnings: &'a [String],
     pub not_enforced: &'a [String],
 }
@@ -39,7 +44,10 @@ pub(crate) struct ModelCounts {
     pub unmanaged: CountAndBytes,
 }
 
-pub(crate) fn plan_value(plan: &Plan) -> serde_json::Value {
+pub(crate) fn plan_value(
+    plan: &Plan,
+    commits: &BTreeMap<String, CommitRange>,
+) -> serde_json::Value {
     let (add, change, destroy) = plan.action_counts();
     let summary = PlanSummary {
         add,
@@ -64,6 +72,7 @@ pub(crate) fn plan_value(plan: &Plan) -> serde_json::Value {
             },
         },
         changes: &plan.changes,
+        commits,
         warnings: &plan.warnings,
         not_enforced: &plan.not_enforced,
     };

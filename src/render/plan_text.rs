@@ -1,8 +1,10 @@
 //! The text of a plan, in Terraform's form.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::{PaintStyle, paint};
+use crate::lock::difference::CommitRange;
 use crate::plan::model_summary::ModelSummary;
 use crate::plan::observed::{DifferenceKind, TreeDifference};
 use crate::plan::{Action, Attrs, Change, Plan, Step};
@@ -13,6 +15,8 @@ pub(crate) struct PlanDetail<'a> {
     pub verbose: bool,
     /// Returns the unified diff of a file that drifted, by address and path, if there can be one.
     pub diff: &'a dyn Fn(&str, &str) -> Option<String>,
+    /// The commits that a part moves by, by address, as far as they are known.
+    pub commits: &'a BTreeMap<String, CommitRange>,
 }
 
 const FILES_SHOWN: usize = 8;
@@ -207,6 +211,14 @@ fn write_change(out: &mut String, c: &Change, detail: &PlanDetail) {
         )
     );
     write_attributes(out, c, sign);
+    if detail.verbose
+        && let Some(range) = detail.commits.get(&c.address.to_string())
+    {
+        let _ = writeln!(out, "    # {}:", count_of(range.count, "commit"));
+        for line in range.lines() {
+            let _ = writeln!(out, "    #   {line}");
+        }
+    }
     if let Some(r) = &c.reason {
         let _ = writeln!(out, "    # {}", escape_text(r));
     }

@@ -2,6 +2,7 @@
 //! repository that people keep their files in.
 
 use std::fs;
+use std::io::{Read, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -527,4 +528,135 @@ fn a_bisect_finds_what_breaks_and_goes_back() {
     assert_eq!(generations(), before);
     assert!(!home.ok(&["status"]).contains("bisect"));
     assert_eq!(home.git(&home.project, &["status", "--short"]), "");
+}
+
+/// The answer of a person at a terminal.
+fn answered(mut c: Command, answer: &str) -> (Option<i32>, String) {
+    let size = comfy::host::terminal::TerminalSize {
+        rows: 40,
+        columns: 200,
+    };
+    let (ours, theirs) = comfy::host::terminal::open_pty(size).unwrap();
+    c.stdin(theirs.try_clone().unwrap())
+        .stdout(theirs.try_clone().unwrap())
+        .stderr(theirs);
+    let mut child = c.spawn().unwrap();
+    drop(c);
+    let (mut read, mut type_) = (
+        fs::File::from(ours.try_clone().unwrap()),
+        fs::File::from(ours),
+    );
+    let (mut said, mut buffer) = (Vec::new(), [0; 4096]);
+    let mut asked = false;
+    // A terminal whose other end is closed gives an error.
+    while let Ok(n @ 1..) = read.read(&mut buffer) {
+        said.extend(&buffer[..n]);
+        if !asked && said.ends_with(b"accepted: ") {
+            asked = true;
+            type_.write_all(answer.as_bytes()).unwrap();
+        }
+    }
+    let code = child.wait().unwrap().code();
+    (code, String::from_utf8_lossy(&said).into_owned())
+}
+
+/// Whoever declines has what he had; and a command may say that it cannot judge.
+#[test]
+fn who_declines_changes_nothing_and_who_cannot_judge_says_so() {
+    if !git_or_skip() {
+        return;
+    }
+    let home = Home::new(3);
+    fs::create_dir_all(&home.project).unwrap();
+    home.git(&home.project, &["init", "-q"]);
+    home.two_commits(&home.project);
+    home.ok(&["apply", "--yes", "--no-check"]);
+    let state = || {
+        let head = home.git(&home.project, &["rev-parse", "HEAD"]);
+        let changed = home.git(&home.project, &["status", "--short"]);
+        let base = fs::read_dir(home.root.join("prefix")).unwrap().flatten();
+        let live: Vec<_> = base
+            .map(|e| fs::read_link(e.path().join("current")))
+            .collect();
+        (head, changed, format!("{live:?}"))
+    };
+    let before = state();
+    for args in [&["rollback"][..], &["bisect", "--", "false"]] {
+        let (code, said) = answered(home.command(args), "no\n");
+        assert_eq!(code, Some(1), "{args:?}: {said}");
+        assert!(said.contains("declined"), "{args:?}: {said}");
+        assert_eq!(state(), before, "{args:?}: {said}");
+    }
+    let nodes = format!(
+        "cd {}/prefix/*/current/ComfyUI/custom_nodes; ",
+        home.root.display()
+    );
+    let script = format!("{nodes}test -e pack02 && exit 1; test -e pack00 || exit 0; exit 125");
+    let out = home.comfy(&["bisect", "--yes", "--", "sh", "-c", &script]);
+    let told = without_ids(&text(&out, &home.root), &[7, 16, 40]);
+    insta::assert_snapshot!(told, @"");
+    assert_eq!(state(), before);
+}
+
+/// What a person needs to judge an update is told before it is locked, when it is, and when it is
+/// applied; afterwards `status` says where this machine stands.
+#[test]
+fn what_an_update_brings_is_told() {
+    if !git_or_skip() {
+        return;
+    }
+    let home = Home::new(2);
+    let project = |text: &'static str| ("pyproject.toml", text.as_bytes(), 0o100_644);
+    let core = Upstream::new(&home.root.join("upstream"), "up/ComfyUI");
+    let with_version = project("[project]\nname = \"comfyui\"\nversion = \"0.3.64\"\n");
+    core.commit(&[CORE, &[with_version]].concat());
+    fs::create_dir_all(&home.project).unwrap();
+    fs::write(home.project.join("comfy.toml"), home.manifest()).unwrap();
+    home.ok(&["lock"]);
+    let without_times = |told: &str| -> String {
+        let word = |w: &str| match w.starts_with("20") && w.ends_with("Z)") {
+            true => "TIME)".to_string(),
+            false => w.to_string(),
+        };
+        let line = |l: &str| l.split(' ').map(word).collect::<Vec<_>>().join(" ");
+        told.lines().map(|l| line(l) + "\n").collect()
+    };
+    let mut told = without_times(&home.ok(&["status"]));
+    home.ok(&["apply", "--yes", "--no-check"]);
+    let mut say = |args: &[&str]| {
+        let said = without_times(&home.ok(args));
+        let said = said.lines().filter(|l| !l.starts_with("isolation = "));
+        told += &format!("\n$ comfy {}\n", args.join(" "));
+        told.extend(said.flat_map(|l| [l, "\n"]));
+    };
+    home.publish(0, 2);
+    let newer = node(3);
+    let mut newer = borrowed(&newer);
+    newer.push(("requirements.txt", b"rich>=2\n", 0o100_644));
+    newer.push(project("[tool.comfy]\nrequires-comfyui = \">=0.4\"\n"));
+    home.packs[0].commit(&newer);
+    say(&["outdated"]);
+    let json = home.comfy(&["outdated", "--json"]);
+    let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    let row = &json["data"]["pins"][0];
+    assert_eq!(row["commits"]["count"], 2, "{json}");
+    assert_eq!(row["requirements"]["added"][0], "rich>=2", "{json}");
+    assert_eq!(row["unmet_comfyui"][0]["comfyui"], "0.3.64", "{json}");
+    // Twelve commits, and what the node asks for is as before.
+    (4..14).for_each(|version| home.publish(0, version));
+    say(&["update"]);
+    say(&["status"]);
+    let plan = home.comfy(&["plan", "--json"]);
+    let plan: serde_json::Value = serde_json::from_slice(&plan.stdout).unwrap();
+    let commits = &plan["data"]["commits"]["node.pack00"];
+    assert_eq!(commits["count"], 12, "{plan}");
+    assert_eq!(commits["newest"].as_array().unwrap().len(), 10, "{plan}");
+    let verbose = home.ok(&["plan", "-v"]);
+    assert!(
+        verbose.contains("    # 12 commits:\n    #   COMMIT "),
+        "{verbose}"
+    );
+    home.ok(&["apply", "--yes"]);
+    say(&["status"]);
+    insta::assert_snapshot!(told, @"");
 }

@@ -6,7 +6,8 @@ use std::path::Path;
 use git2::{AutotagOption, Direction, FetchOptions, RemoteCallbacks, Repository};
 
 use super::error::GitError;
-use super::{NetEnv, transport};
+use super::{NetEnv, RemoteAnswer, transport};
+use crate::host::git::program::is_elsewhere;
 use crate::problem::{Context, Result};
 use crate::progress::Progress;
 
@@ -57,7 +58,7 @@ pub(super) fn fetch_with_libgit2(
     Ok(())
 }
 
-pub(super) fn ls_remote(net: &NetEnv, url: &str) -> Result<Vec<(String, String)>, GitError> {
+pub(super) fn ls_remote(net: &NetEnv, url: &str) -> Result<RemoteAnswer, GitError> {
     transport::register_transport(net);
     super::objects::set_up()?;
     let mut remote =
@@ -68,8 +69,14 @@ pub(super) fn ls_remote(net: &NetEnv, url: &str) -> Result<Vec<(String, String)>
     let heads = connection
         .list()
         .map_err(|e| GitError::of_library(url, &e))?;
-    Ok(heads
+    let refs = heads
         .iter()
         .map(|h| (h.name().to_string(), h.oid().to_string()))
-        .collect())
+        .collect();
+    // libgit2 does not tell where it was led.
+    let last = url
+        .starts_with("http")
+        .then(|| transport::final_address(net, url));
+    let moved_to = last.and_then(Result::ok).filter(|to| is_elsewhere(url, to));
+    Ok(RemoteAnswer { refs, moved_to })
 }

@@ -5,7 +5,7 @@
 
 mod bare_repository;
 pub(crate) mod checkout;
-mod distance;
+pub(crate) mod distance;
 mod error;
 mod library;
 pub mod objects;
@@ -25,6 +25,7 @@ use sha2::{Digest, Sha256};
 
 use crate::host::git::error::GitError;
 use crate::host::net::mirrors::MirrorRules;
+use crate::lock::difference::CommitRange;
 use crate::lock::requirements;
 use crate::lock::resolve::{
     CommitQuery, RepositoryResolver, RepositorySnapshot, ResolvedRef, SourceTexts,
@@ -67,6 +68,14 @@ pub(crate) struct GitStore {
     pub config: PathBuf,
     /// The owner's home, where folders of nodes are looked up.
     pub home: Option<PathBuf>,
+}
+
+/// The refs of a server.
+struct RemoteAnswer {
+    /// Name and object id.
+    refs: Vec<(String, String)>,
+    /// Where its own server has the repository by now.
+    moved_to: Option<String>,
 }
 
 /// How much of a commit to fetch.
@@ -368,7 +377,7 @@ impl GitStore {
         }
     }
 
-    fn remote_refs(&self, url: &str, patterns: &[&str]) -> Result<Vec<(String, String)>, GitError> {
+    fn remote_refs(&self, url: &str, patterns: &[&str]) -> Result<RemoteAnswer, GitError> {
         match &self.program {
             Some(git) => program::ls_remote(self, git, url, patterns),
             None => library::ls_remote(&self.net, url),
@@ -388,7 +397,7 @@ pub(crate) fn folder_changed(path: &str) -> Problem {
 impl RepositoryResolver for GitStore {
     fn resolve_ref(&self, repo: &str, git_ref: &str) -> Result<ResolvedRef> {
         match NodeSource::of(repo) {
-            NodeSource::Repository(_) => self.look_up_ref(repo, git_ref).map(ResolvedRef::from),
+            NodeSource::Repository(_) => self.look_up_ref(repo, git_ref),
             NodeSource::Registry(id) => self.resolve_registry(repo, id, git_ref),
             NodeSource::Folder(path) => self.import_folder(repo, path).map(ResolvedRef::from),
         }
@@ -438,12 +447,12 @@ impl RepositoryResolver for GitStore {
         Ok(snapshot)
     }
 
-    fn commit_distance(&self, repo: &str, old: &ObjectId, new: &ObjectId) -> Option<usize> {
+    fn commits_between(&self, repo: &str, old: &ObjectId, new: &ObjectId) -> Option<CommitRange> {
         let git = self.program.as_ref().filter(|_| !self.offline)?;
         if !NodeSource::of(repo).is_repository() {
             return None;
         }
-        program::commit_distance(
+        program::commits_between(
             self,
             git,
             &self.store_folder(repo, FetchDepth::Outline),

@@ -53,6 +53,7 @@ impl GitStore {
                 sha256,
                 status: found.status,
             }),
+            moved_to: None,
         })
     }
 

@@ -6,7 +6,8 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use super::error::{GitError, GitErrorKind};
-use super::{FETCH_LIMIT, GitStore};
+use super::{FETCH_LIMIT, GitStore, RemoteAnswer};
+use crate::lock::difference::{CommitLine, CommitRange};
 use crate::problem::{Context, Problem, Result};
 use crate::progress::Progress;
 use crate::tree::ObjectId;
@@ -148,17 +149,30 @@ fn parse_percent(line: &str) -> Option<u64> {
 
 /// Once more at the address where the server has the repository by now: git itself follows no
 /// redirect, which could lead to any service that this machine reaches.
+///
+/// Returns that address too.
 fn with_redirect<T>(
     git: &GitStore,
     url: &str,
     ask: impl Fn(&str) -> Result<T, GitError>,
-) -> Result<T, GitError> {
+) -> Result<(T, Option<String>), GitError> {
     match ask(url) {
         Err(e) if matches!(e.kind, GitErrorKind::Moved) => {
-            ask(&super::transport::final_address(&git.net, url)?)
+            let to = super::transport::final_address(&git.net, url)?;
+            Ok((ask(&to)?, Some(to)))
         }
-        other => other,
+        other => Ok((other?, None)),
     }
+}
+
+/// Whether an address is more than another spelling of `url`.
+pub(super) fn is_elsewhere(url: &str, to: &str) -> bool {
+    let place = |address: &str| {
+        let key = crate::manifest::names::repo_key(address);
+        let place = key.split_once("://").map(|(_, place)| place.to_string());
+        place.unwrap_or(key)
+    };
+    place(url) != place(to)
 }
 
 #[expect(
@@ -179,6 +193,7 @@ pub(super) fn fetch_with_git(
     with_redirect(git, url, |url| {
         fetch_of(git, program, folder, url, specs, depth, filter, progress)
     })
+    .map(drop)
 }
 
 #[expect(
@@ -229,8 +244,11 @@ pub(super) fn ls_remote(
     program: &Path,
     url: &str,
     patterns: &[&str],
-) -> Result<Vec<(String, String)>, GitError> {
-    with_redirect(git, url, |url| ls_remote_of(git, program, url, patterns))
+) -> Result<RemoteAnswer, GitError> {
+    let ask = |url: &str| ls_remote_of(git, program, url, patterns);
+    let (refs, moved_to) = with_redirect(git, url, ask)?;
+    let moved_to = moved_to.filter(|to| is_elsewhere(url, to));
+    Ok(RemoteAnswer { refs, moved_to })
 }
 
 fn ls_remote_of(
@@ -255,15 +273,15 @@ fn ls_remote_of(
         .collect())
 }
 
-/// Counts the commits in between; `None` if the server cannot send commits without their files.
-pub(super) fn commit_distance(
+/// The commits in between; `None` if the server cannot send commits without their files.
+pub(super) fn commits_between(
     git: &GitStore,
     program: &Path,
     folder: &Path,
     url: &str,
     old: &ObjectId,
     new: &ObjectId,
-) -> Option<usize> {
+) -> Option<CommitRange> {
     let history = fetch_history(
         git,
         program,
@@ -272,7 +290,11 @@ pub(super) fn commit_distance(
         &format!("+{new}:refs/remote/new"),
         "--depth=1000",
     )?;
-    count_commits(git, program, &history, &new.to_string(), &old.to_string())
+    let (old, new) = (old.to_string(), new.to_string());
+    Some(CommitRange {
+        count: count_commits(git, program, &history, &new, &old)?,
+        newest: list_commits(git, program, &history, &new, &old)?,
+    })
 }
 
 /// The repository of commits alone beside the outline at `folder`, with what `spec` names.
@@ -338,6 +360,33 @@ pub(super) fn count_commits(
         .trim()
         .parse()
         .ok()
+}
+
+/// The newest commits of `of` that `without` does not have.
+fn list_commits(
+    git: &GitStore,
+    program: &Path,
+    history: &Path,
+    of: &str,
+    without: &str,
+) -> Option<Vec<CommitLine>> {
+    let mut c = git_command(git, program, &[]);
+    c.current_dir(history)
+        .args(["--git-dir", ".", "log", "--no-show-signature", "-z"])
+        .arg(format!("--max-count={}", CommitRange::LISTED))
+        .args(["--format=%H%x1f%an%x1f%s", "--end-of-options"])
+        .arg(of)
+        .arg(format!("^{without}"));
+    let out = run_git(c, of, &crate::progress::NoProgress).ok()?;
+    let line = |text: &str| {
+        let mut fields = text.splitn(3, '\u{1f}').map(str::to_string);
+        Some(CommitLine {
+            commit: fields.next()?,
+            author: fields.next()?,
+            subject: fields.next()?,
+        })
+    };
+    Some(out.split('\0').filter_map(line).collect())
 }
 
 #[cfg(test)]
@@ -410,13 +459,15 @@ mod tests {
         let ask = |url: &str| ls_remote(&git, program, &format!("{url}/moved"), &[]);
         let (service, asked) = server("");
         let (here, _) = server("");
+        let answer = ask(&here).unwrap();
         assert_eq!(
-            ask(&here).unwrap(),
+            answer.refs,
             [("refs/heads/main".to_string(), "a".repeat(40))]
         );
+        assert_eq!(answer.moved_to, Some(format!("{here}/now")));
         // The same machine, and another name.
         let (elsewhere, _) = server(&service.replace("127.0.0.1", "localhost"));
-        let refused = Problem::from(ask(&elsewhere).unwrap_err());
+        let refused = Problem::from(ask(&elsewhere).err().unwrap());
         assert!(
             refused
                 .message

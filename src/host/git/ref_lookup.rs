@@ -1,6 +1,7 @@
 //! Which commit a ref of comfy.toml names: a branch, a tag, a ref in full, or a commit.
 
-use super::{FetchDepth, GitStore, program, ref_membership};
+use super::{FetchDepth, GitStore, RemoteAnswer, program, ref_membership};
+use crate::lock::resolve::ResolvedRef;
 use crate::manifest::names;
 use crate::problem::{Context, Problem, Result};
 use crate::text::escape_text;
@@ -17,9 +18,9 @@ impl GitStore {
     ///
     /// # Errors
     /// If the server does not answer or has no such ref, or if a branch and a tag have this name.
-    pub(super) fn look_up_ref(&self, repo: &str, git_ref: &str) -> Result<ObjectId> {
+    pub(super) fn look_up_ref(&self, repo: &str, git_ref: &str) -> Result<ResolvedRef> {
         if let Some(commit) = ObjectId::parse(git_ref) {
-            return Ok(commit);
+            return Ok(commit.into());
         }
         if names::is_hex(git_ref) && git_ref.len() == WIDE {
             return Err(wide_ids(repo));
@@ -51,7 +52,7 @@ impl GitStore {
             .chain(&full)
             .map(String::as_str)
             .collect();
-        let refs = self.remote_refs(&url, &wanted)?;
+        let RemoteAnswer { refs, moved_to } = self.remote_refs(&url, &wanted)?;
         let tag = first_of(&refs, &tag);
         let branch = first_of(&refs, &branch);
         if let (Some(tag), Some(branch)) = (tag, branch)
@@ -75,12 +76,16 @@ impl GitStore {
             ))
         })?;
         self.note_membership(repo, git_ref, &commit, ref_membership::RefMembership::On);
-        Ok(commit)
+        Ok(ResolvedRef {
+            moved_to,
+            ..commit.into()
+        })
     }
 
     fn no_such_ref(&self, repo: &str, url: &str, git_ref: &str) -> Problem {
         let all = self
             .remote_refs(url, &["refs/heads/*", "refs/tags/*"])
+            .map(|answer| answer.refs)
             .unwrap_or_default();
         if names::is_short_commit(git_ref) {
             return self.short_commit(repo, url, git_ref, &all);

@@ -5,6 +5,7 @@ pub(crate) mod addresses;
 pub(crate) mod given;
 mod merge;
 pub(crate) mod models;
+pub(crate) mod moves;
 mod newest;
 mod own_wheels;
 mod packages;
@@ -19,7 +20,7 @@ use std::collections::BTreeMap;
 
 use super::python::{self, PackageResolver};
 use super::{ArchivePin, Lock, PartRequirements, RepositoryPin};
-use crate::lock::difference::LockDifference;
+use crate::lock::difference::{CommitRange, LockDifference};
 use crate::lock::resolve::models::ModelResolver;
 use crate::lock::tree_facts::{self, TreeFacts, project_version};
 use crate::manifest::Manifest;
@@ -38,8 +39,8 @@ pub(crate) trait RepositoryResolver: Sync {
     /// What a commit holds, without its large files; a tree that breaks a rule is an error.
     fn snapshot(&self, wanted: &CommitQuery, progress: &dyn Progress)
     -> Result<RepositorySnapshot>;
-    /// How many commits `new` has that `old` has not, where that can be known cheaply.
-    fn commit_distance(&self, repo: &str, old: &ObjectId, new: &ObjectId) -> Option<usize>;
+    /// The commits that `new` has and `old` has not, where they can be known cheaply.
+    fn commits_between(&self, repo: &str, old: &ObjectId, new: &ObjectId) -> Option<CommitRange>;
 }
 
 /// What a ref names.
@@ -48,6 +49,8 @@ pub(crate) struct ResolvedRef {
     pub commit: ObjectId,
     /// Of a node of the registry.
     pub archive: Option<ArchivePin>,
+    /// The address to which its own server redirects.
+    pub moved_to: Option<String>,
 }
 
 impl From<ObjectId> for ResolvedRef {
@@ -55,6 +58,7 @@ impl From<ObjectId> for ResolvedRef {
         ResolvedRef {
             commit,
             archive: None,
+            moved_to: None,
         }
     }
 }
@@ -141,15 +145,19 @@ pub(crate) fn resolve_manifest(
     }
     let results = resolve_repositories(manifest, old, mode, repos, report);
     let (mut pins, mut problems, mut asks) = (BTreeMap::new(), Vec::new(), BTreeMap::new());
-    let (mut all_facts, mut distances) = (Vec::new(), BTreeMap::new());
+    let (mut all_facts, mut commits_of) = (Vec::new(), BTreeMap::new());
+    let mut moved_repositories = Vec::new();
     for r in results {
         match r {
             Ok(ResolvedPart {
                 name,
                 pin,
                 commits,
+                moved_to,
                 seen,
             }) => {
+                let repo = |to: &String| moves::moved_remark(&name, &pin.repo, to);
+                moved_repositories.extend(moved_to.as_ref().map(repo));
                 all_facts.extend(seen.facts.map(|f| (name.clone(), f)));
                 let address = if name == "comfyui" {
                     name.clone()
@@ -160,7 +168,7 @@ pub(crate) fn resolve_manifest(
                 if asked != PartRequirements::default() {
                     asks.insert(address, asked);
                 }
-                distances.extend(commits.map(|n| (name.clone(), n)));
+                commits_of.extend(commits.map(|range| (name.clone(), range)));
                 pins.insert(name, pin);
             }
             Err(p) => problems.push(p),
@@ -178,6 +186,7 @@ pub(crate) fn resolve_manifest(
         ..
     } = resolve_packages(manifest, &asks, old, mode, uv, report)?;
     let mut remarks = node_remarks(manifest, &comfyui, &all_facts, repos, report);
+    remarks.extend(moved_repositories);
     remarks.extend(status_remarks(&pins));
     remarks.extend(package_remarks);
     let models = models::resolve_models(manifest, old, mode, ask.library, report)?;
@@ -190,7 +199,10 @@ pub(crate) fn resolve_manifest(
     };
     let mut moved = LockDifference::between(old, &lock);
     for pin in &mut moved.pins {
-        pin.commits = distances.get(&pin.name).copied();
+        if let Some(range) = commits_of.remove(&pin.name) {
+            pin.commits = Some(range.count);
+            pin.newest = range.newest;
+        }
     }
     Ok(ResolvedLock {
         lock,

@@ -6,6 +6,7 @@ use super::submodules::SubmodulePins;
 use super::{
     CommitQuery, RepositoryResolver, RepositorySnapshot, ResolvedRef, SourceTexts, UpdatePolicy,
 };
+use crate::lock::difference::CommitRange;
 use crate::lock::python::RequirementLine;
 use crate::lock::tree_facts::TreeFacts;
 use crate::lock::{Lock, PartRequirements, RepositoryPin, requirements};
@@ -155,6 +156,7 @@ fn found_by(pin: &RepositoryPin) -> ResolvedRef {
     ResolvedRef {
         commit: pin.commit,
         archive: pin.archive.clone(),
+        moved_to: None,
     }
 }
 
@@ -163,7 +165,9 @@ pub(super) struct ResolvedPart {
     pub name: String,
     pub pin: RepositoryPin,
     /// Commits between its old pin and its new one, where known.
-    pub commits: Option<usize>,
+    pub commits: Option<CommitRange>,
+    /// Where its repository is by now.
+    pub moved_to: Option<String>,
     pub seen: SeenTree,
 }
 
@@ -259,6 +263,7 @@ fn resolve_part(
             name: name.to_string(),
             pin: pin.clone(),
             commits: None,
+            moved_to: None,
             seen: SeenTree::default(),
         };
         if asks_known {
@@ -281,7 +286,11 @@ fn resolve_part(
         && pin.commit == commit
         && pin.archive == target.archive
     {
-        return keep(pin);
+        let moved_to = target.moved_to;
+        return Ok(ResolvedPart {
+            moved_to,
+            ..keep(pin)?
+        });
     }
     let job = report.start_job(name);
     let (snapshot, seen) = look_at(&target, job.as_ref())?;
@@ -302,7 +311,7 @@ fn resolve_part(
     submodules.sort_by(|a, b| a.path.cmp(&b.path));
     excluded.sort_by(|a, b| a.path.cmp(&b.path));
     let same_repo = before.filter(|p| p.repo == repo);
-    let commits = same_repo.and_then(|p| repos.commit_distance(repo, &p.commit, &commit));
+    let commits = same_repo.and_then(|p| repos.commits_between(repo, &p.commit, &commit));
     let pin = RepositoryPin {
         repo: repo.into(),
         git_ref: git_ref.into(),
@@ -316,6 +325,7 @@ fn resolve_part(
         name: name.to_string(),
         pin,
         commits,
+        moved_to: target.moved_to,
         seen,
     })
 }
