@@ -421,10 +421,11 @@ def open_():
     """open(1): what it cannot find it names, on stderr."""
     if ROOT:
         wrong("open as root")
-    if not os.path.exists(ARGS[0]):
+    is_address = ARGS[0].startswith(("http://", "https://"))
+    if not is_address and not os.path.exists(ARGS[0]):
         end(1, f"The file {os.path.abspath(ARGS[0])} does not exist.\n")
     with open(path("opened"), "a") as f:
-        f.write(open(ARGS[0]).read())
+        f.write(ARGS[0] if is_address else open(ARGS[0]).read())
     end(0)
 
 
