@@ -56,7 +56,8 @@ pub(crate) fn run(global: &GlobalArgs, args: &HistoryArgs) -> Result<u8> {
     {
         print_uncommitted(&repository, lock)?;
     }
-    let known = super::plan::known_store(opened.as_ref()).map(KnownCommits::of_store);
+    let is_isolated = opened.as_ref().is_none_or(ComfyProject::is_isolated);
+    let known = super::plan::known_store(is_isolated).map(KnownCommits::of_store);
     let mut entries = repository.entries()?;
     let (mut found, mut more) = (Vec::new(), false);
     for entry in &mut entries {

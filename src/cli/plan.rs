@@ -97,7 +97,7 @@ pub(crate) fn run(global: &GlobalArgs, args: &PlanArgs) -> Result<u8> {
 /// Warns of commits that are not on their refs, as far as the caller's cache knows; asks no server
 /// and creates nothing.
 fn warn_off_ref(project: &ComfyProject, verbose: bool) {
-    if let (Some(git), Some((lock, _))) = (known_store(Some(project)), &project.lock) {
+    if let (Some(git), Some((lock, _))) = (known_store(project.is_isolated()), &project.lock) {
         super::lock::warn_off_ref(lock, verbose, &|pin| {
             git.known_standing(&pin.repo, &pin.git_ref, &pin.commit)
         });
@@ -106,8 +106,7 @@ fn warn_off_ref(project: &ComfyProject, verbose: bool) {
 
 /// Returns the caller's store, to look up what it knows; it asks no server and creates nothing.
 /// Root does not read it where the accounts are apart.
-pub(crate) fn known_store(project: Option<&ComfyProject>) -> Option<GitStore> {
-    let is_isolated = project.is_none_or(ComfyProject::is_isolated);
+pub(crate) fn known_store(is_isolated: bool) -> Option<GitStore> {
     if nix::unistd::geteuid().is_root() && is_isolated {
         return None;
     }
@@ -124,11 +123,9 @@ pub(crate) fn known_store(project: Option<&ComfyProject>) -> Option<GitStore> {
 /// Returns the commits by which each part moves, by address, as far as the store knows them.
 pub(crate) fn commits_of(plan: &Plan, desired: &Desired) -> BTreeMap<String, CommitRange> {
     let mut out = BTreeMap::new();
-    if nix::unistd::geteuid().is_root() && desired.isolation == IsolationMode::Account {
-        return out;
-    }
     let live = running::live_spec(&desired.paths);
-    let (Some(live), Some(store)) = (live, known_store(None)) else {
+    let store = known_store(desired.isolation == IsolationMode::Account);
+    let (Some(live), Some(store)) = (live, store) else {
         return out;
     };
     let known = KnownCommits::of_store(store);

@@ -594,7 +594,16 @@ fn who_declines_changes_nothing_and_who_cannot_judge_says_so() {
     let script = format!("{nodes}test -e pack02 && exit 1; test -e pack00 || exit 0; exit 125");
     let out = home.comfy(&["bisect", "--yes", "--", "sh", "-c", &script]);
     let told = without_ids(&text(&out, &home.root), &[7, 16, 40]);
-    insta::assert_snapshot!(told, @"");
+    insta::assert_snapshot!(told, @r#"
+    One of these breaks it; what lies between could not be judged: node.pack00, node.pack01, node.pack02.
+    isolation = "none": ComfyUI and its nodes have all your rights; nothing is protected.
+    Searching 3 enabled nodes: at most 3 starts beside 2 to begin with. Each half is applied here; then this machine goes back to comfy.lock.
+     1. what is live now: bad
+     2. with no node enabled: good
+     3. the first 1 of 3, up to node.pack00: not judged
+     4. the first 2 of 3, up to node.pack01: not judged
+    4 starts; this machine is back at comfy.lock.
+    "#);
     assert_eq!(state(), before);
 }
 
@@ -658,5 +667,42 @@ fn what_an_update_brings_is_told() {
     );
     home.ok(&["apply", "--yes"]);
     say(&["status"]);
-    insta::assert_snapshot!(told, @"");
+    insta::assert_snapshot!(told, @r#"
+    ComfyUI is not running.
+    lock        nothing is applied yet: run `comfy apply`
+    isolation = "none": ComfyUI and its nodes have all your rights; nothing is protected.
+
+    $ comfy outdated
+    pack00  COMMIT -> COMMIT  (main)
+        2 commits
+          COMMIT a commit (upstream)
+          COMMIT a commit (upstream)
+        requirements: +rich>=2
+        requires ComfyUI >=0.4, and this is 0.3.64
+
+    $ comfy update
+    Updated pack00 COMMIT -> COMMIT (12 commits)
+        COMMIT a commit (upstream)
+        COMMIT a commit (upstream)
+        COMMIT a commit (upstream)
+        COMMIT a commit (upstream)
+        COMMIT a commit (upstream)
+        COMMIT a commit (upstream)
+        COMMIT a commit (upstream)
+        COMMIT a commit (upstream)
+        COMMIT a commit (upstream)
+        COMMIT a commit (upstream)
+        and 2 more
+    Wrote comfy.lock. Review it with `comfy plan`, then commit it.
+
+    $ comfy status
+    ComfyUI is not running.
+    lock        behind in 1 node (pack00): run `comfy apply`
+    health      not known: it was not loaded since the apply
+
+    $ comfy status
+    ComfyUI is not running.
+    lock        in step
+    health      bad: it exited before it had loaded everything (the import check, TIME)
+    "#);
 }
