@@ -51,10 +51,13 @@ pub(super) enum Answer {
 pub(super) fn run(global: &GlobalArgs, args: &WorkflowArgs) -> Result<u8> {
     let file = args.file.clone().unwrap_or_default();
     let shown = escape_text(&file.to_string_lossy());
-    let size = std::fs::metadata(&file)
-        .with_context(|| format!("open {shown}"))?
-        .len();
-    if size > MOST_BYTES {
+    let meta = std::fs::metadata(&file).with_context(|| format!("open {shown}"))?;
+    // A FIFO would be waited for, and /dev/zero has no end.
+    if !meta.is_file() {
+        return Err(Problem::new(format!("{shown} is not a file"))
+            .with_hint("give a workflow's JSON, or a PNG that ComfyUI saved"));
+    }
+    if meta.len() > MOST_BYTES {
         return Err(Problem::new(format!("{shown} is larger than 256 MiB")));
     }
     let bytes = std::fs::read(&file).with_context(|| format!("read {shown}"))?;
@@ -161,7 +164,13 @@ fn node_answers(project: &ComfyProject, workflow: &Workflow) -> Result<Vec<(Stri
     if workflow.classes.is_empty() {
         return Ok(out);
     }
-    let sources = declared_sources(project, &git);
+    let (sources, unread) = declared_sources(project, &git);
+    if !unread.is_empty() {
+        render::print_warning(&format!(
+            "the classes of {} are not known, and may be among the unknown ones: run `comfy lock` first",
+            unread.join(", ")
+        ));
+    }
     let classes: Vec<&String> = workflow.classes.iter().collect();
     let answers: Vec<Option<(String, Answer)>> = classes
         .par_iter()
@@ -188,13 +197,22 @@ fn node_answers(project: &ComfyProject, workflow: &Workflow) -> Result<Vec<(Stri
     Ok(out)
 }
 
-/// The Python sources of everything that is locked, by part.
-fn declared_sources(project: &ComfyProject, git: &GitStore) -> Vec<(String, Vec<String>)> {
+/// The Python sources of everything that is locked, by part, and the parts whose sources are not
+/// here.
+fn declared_sources(
+    project: &ComfyProject,
+    git: &GitStore,
+) -> (Vec<(String, Vec<String>)>, Vec<String>) {
+    let nodes = project.manifest.nodes.keys();
+    let mut unread: Vec<String> = std::iter::once("comfyui".to_string())
+        .chain(nodes.map(|name| format!("node.{name}")))
+        .collect();
     let Some((lock, _)) = &project.lock else {
-        return Vec::new();
+        return (Vec::new(), unread);
     };
     let pins: Vec<_> = lock.repository_pins().collect();
-    pins.par_iter()
+    let read: Vec<(String, Vec<String>)> = pins
+        .par_iter()
         .filter_map(|(address, pin)| {
             let exclude = pin.exclusions();
             let query = CommitQuery {
@@ -209,7 +227,9 @@ fn declared_sources(project: &ComfyProject, git: &GitStore) -> Vec<(String, Vec<
             let seen = git.snapshot(&query, &NoProgress).ok()?;
             Some((address.clone(), seen.sources.into_values().collect()))
         })
-        .collect()
+        .collect();
+    unread.retain(|part| read.iter().all(|(address, _)| address != part));
+    (read, unread)
 }
 
 /// The node of comfy.toml that is this pack.
@@ -308,9 +328,10 @@ fn registry_answer(
         }
         (several, _) => {
             let latest = found.latest.clone().unwrap_or_default();
-            let why = match several.len() {
-                0 | 1 => "the workflow names none".to_string(),
-                n => format!("the workflow names {n}"),
+            let why = match several {
+                [] => "the workflow names none".to_string(),
+                [one] => format!("the workflow names `{one}`, which is not a version"),
+                _ => format!("the workflow names {}", several.len()),
             };
             let lines = vec![("registry", id.as_str().into())];
             let detail = format!(
