@@ -237,7 +237,12 @@ impl GitCheckout {
                 let size = header.map(|(size, _)| size as u64);
                 // Nothing of a tree leads out of the folder.
                 if names::check_relative(&path).is_ok() {
-                    out.push(Leaf { path, id, mode, size });
+                    out.push(Leaf {
+                        path,
+                        id,
+                        mode,
+                        size,
+                    });
                 }
             }
             git2::TreeWalkResult::Ok
