@@ -343,7 +343,7 @@ impl Adopted {
             );
         }
         let source = source.map(str::trim).filter(|s| !s.is_empty());
-        let found = source.map(model_source);
+        let found = source.map(hub_pages::source_of_address);
         if matches!(found, Some(None)) {
             self.lose(
                 format!("model \"{shown}\": its address is none that comfy fetches from"),
@@ -372,29 +372,6 @@ impl Adopted {
             "nothing, or write the commit as `ref` and run `comfy lock`",
         );
     }
-}
-
-/// A model's source as comfy.toml has it; `None`: comfy cannot fetch from there.
-fn model_source(address: &str) -> Option<String> {
-    let hub = address
-        .strip_prefix(hub_pages::HUGGING_FACE)
-        .and_then(|rest| hub_pages::split_repository(rest.strip_prefix('/')?))
-        .and_then(|(repo, rest)| {
-            let (revision, file) = rest.strip_prefix("resolve/")?.split_once('/')?;
-            let file = file.split(['?', '#']).next().unwrap_or(file);
-            let file = hub_pages::percent_decoded(file);
-            Some(match revision {
-                "main" => format!("hf://{repo}/{file}"),
-                other => format!("hf://{repo}/{file}@{other}"),
-            })
-        });
-    let civitai = address
-        .strip_prefix("https://civitai.com/api/download/models/")
-        .map(|rest| rest.split(['?', '#', '/']).next().unwrap_or(rest))
-        .map(|version| format!("civitai:{version}"));
-    let source = hub.or(civitai).unwrap_or_else(|| address.to_string());
-    // Of a file on somebody's disk nothing is known here.
-    (hub_pages::check_source(&source).is_ok() && !source.starts_with("file:")).then_some(source)
 }
 
 #[cfg(test)]

@@ -135,11 +135,17 @@ impl RegistryClient<'_> {
                     })?
             }
         };
-        crate::manifest::model_address(&url).map_err(|why| {
+        // It names no server on this machine.
+        let checked = match url.starts_with("https://") {
+            true => crate::manifest::model_address(&url),
+            false => Err("is not an https:// address".into()),
+        };
+        checked.map_err(|why| {
             Problem::new(format!(
                 "{id}: the registry's archive {} {why}",
                 escape_text(&url)
             ))
+            .with_hint("use its repository: `repo = \"https://…\"` in place of `registry`")
         })?;
         Ok(NodeVersion {
             version: found.version,

@@ -126,8 +126,10 @@ pub(crate) fn remedy_for_source(text: &str) -> Option<String> {
     remedy_for_page(text, HUGGING_FACE, CIVITAI)
 }
 
-/// Returns the `source` of a model at this address, in the form that tells its hash where a hub has
-/// it; `None` if comfy does not fetch from there.
+/// Returns the `source` of a model at an address that a third party wrote down, in the form that
+/// tells its hash where a hub has it; `None` if comfy does not fetch from there. A file of this
+/// machine, a server on it, and a bucket that is read with the owner's credentials are for the owner
+/// alone to name.
 pub(crate) fn source_of_address(address: &str) -> Option<String> {
     let path = address.split(['?', '#']).next().unwrap_or(address);
     for server in [HUGGING_FACE, "https://hf.co"] {
@@ -148,7 +150,10 @@ pub(crate) fn source_of_address(address: &str) -> Option<String> {
             return is_number.then(|| format!("civitai:{version}"));
         }
     }
-    check_source(address).is_ok().then(|| address.to_string())
+    let is_public = ["https://", "hf://", "civitai:"]
+        .iter()
+        .any(|scheme| address.starts_with(scheme));
+    (is_public && check_source(address).is_ok()).then(|| address.to_string())
 }
 
 /// Checks a model's `source`.
@@ -171,6 +176,23 @@ pub(crate) fn check_source(text: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_third_party_names_no_file_server_or_bucket_of_the_owner_s() {
+        for address in [
+            "file:/srv/private/m.safetensors",
+            "http://127.0.0.1:8080/m.safetensors",
+            "s3://private/m.safetensors",
+            "https://u:p@example.com/m.safetensors",
+            "https://example.com/m.safetensors?token=x",
+        ] {
+            assert_eq!(source_of_address(address), None, "{address}");
+        }
+        assert_eq!(
+            source_of_address("https://example.com/m.safetensors").as_deref(),
+            Some("https://example.com/m.safetensors")
+        );
+    }
 
     #[test]
     fn a_page_is_answered_with_the_line_to_write() {

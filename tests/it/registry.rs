@@ -11,6 +11,7 @@ use serde_json::json;
 
 use crate::hub::{Answer, Server};
 use crate::python::World;
+use crate::support::Upstream;
 
 type Archives = Arc<Mutex<BTreeMap<String, (Vec<u8>, &'static str)>>>;
 
@@ -429,6 +430,18 @@ fn a_workflow_s_nodes_and_models_are_told_and_added() {
             0o100_644,
         )],
     );
+    // A hub serves the commits of forks at the parent's address too.
+    let forked = Upstream::new(&w.root.join("upstream"), "up/forked");
+    let file = |text: &'static [u8]| [("__init__.py", text, 0o100_644)];
+    let own = forked.commit(&file(b"A = 1\n"));
+    let of_fork = forked.commit(&file(b"A = 2\n"));
+    let forked = git2::Repository::open_bare(w.root.join("upstream/up/forked.git")).unwrap();
+    forked
+        .reference("refs/pull/1/head", of_fork.parse().unwrap(), true, "")
+        .unwrap();
+    forked
+        .reference("refs/heads/main", own.parse().unwrap(), true, "")
+        .unwrap();
     let models = w.root.join("models");
     fs::create_dir_all(models.join("loras/style")).unwrap();
     fs::create_dir_all(models.join("vae")).unwrap();
@@ -444,6 +457,7 @@ fn a_workflow_s_nodes_and_models_are_told_and_added() {
         { "type": "B", "properties": { "cnr_id": "no-such" } },
         { "type": "C", "properties": { "aux_id": "up/known" } },
         { "type": "D", "properties": { "aux_id": "up/other", "ver": "0123456789012345678901234567890123456789" } },
+        { "type": "E", "properties": { "aux_id": "up/forked", "ver": of_fork } },
         { "type": "OfKnown" },
         { "type": "Nowhere" },
         { "type": "Lora", "properties": { "cnr_id": "comfy-core", "models": [
@@ -471,12 +485,13 @@ fn a_workflow_s_nodes_and_models_are_told_and_added() {
 
     $ comfy add --workflow w.json -n
     Nodes
-      known      kj-pack   the registry's version 1.0.4 (1 class)
-      unknown    no-such   the registry has no node of this id
-      found      up/known  node.known (1 class)
-      known      up/other  https://github.com/up/other at COMMIT (1 class)
-      unknown    Nowhere   no node of comfy.toml has it, and the registry knows none that has
-      found      OfKnown   node.known
+      known      kj-pack    the registry's version 1.0.4 (1 class)
+      unknown    no-such    the registry has no node of this id
+      ambiguous  up/forked  https://github.com/up/forked serves COMMIT, which is not on its default branch and may be of a fork; if you trust it: comfy add node https://github.com/up/forked --ref COMMIT
+      found      up/known   node.known (1 class)
+      known      up/other   https://github.com/up/other at COMMIT, not known to be on its default branch (1 class)
+      unknown    Nowhere    no node of comfy.toml has it, and the registry knows none that has
+      found      OfKnown    node.known
     Models
       unknown    lost.safetensors     it is in no share, and the workflow does not say where it comes from
       known      new.safetensors      checkpoints/new.safetensors from hf://o/r/new.safetensors
@@ -487,12 +502,13 @@ fn a_workflow_s_nodes_and_models_are_told_and_added() {
 
     $ comfy add --workflow w.json --yes
     Nodes
-      known      kj-pack   the registry's version 1.0.4 (1 class)
-      unknown    no-such   the registry has no node of this id
-      found      up/known  node.known (1 class)
-      known      up/other  https://github.com/up/other at COMMIT (1 class)
-      unknown    Nowhere   no node of comfy.toml has it, and the registry knows none that has
-      found      OfKnown   node.known
+      known      kj-pack    the registry's version 1.0.4 (1 class)
+      unknown    no-such    the registry has no node of this id
+      ambiguous  up/forked  https://github.com/up/forked serves COMMIT, which is not on its default branch and may be of a fork; if you trust it: comfy add node https://github.com/up/forked --ref COMMIT
+      found      up/known   node.known (1 class)
+      known      up/other   https://github.com/up/other at COMMIT, not known to be on its default branch (1 class)
+      unknown    Nowhere    no node of comfy.toml has it, and the registry knows none that has
+      found      OfKnown    node.known
     Models
       unknown    lost.safetensors     it is in no share, and the workflow does not say where it comes from
       known      new.safetensors      checkpoints/new.safetensors from hf://o/r/new.safetensors

@@ -8,16 +8,18 @@ use rayon::prelude::*;
 use super::workflow_models;
 use crate::cli::{GlobalArgs, approval};
 use crate::host::git::GitStore;
+use crate::host::git::ref_membership::RefMembership;
 use crate::host::registry::{RegistryClient, RegistryNode};
 use crate::lock::resolve::{CommitQuery, RepositoryResolver, SourceTexts};
 use crate::manifest::edit::{SectionLines, add_sections};
-use crate::manifest::node_source::NodeSource;
+use crate::manifest::node_source::{self, NodeSource};
 use crate::manifest::{Manifest, names};
 use crate::problem::{Context, EXIT_FINDINGS, Problem, Result};
 use crate::progress::NoProgress;
 use crate::project::{self, ComfyProject};
 use crate::render;
 use crate::text::{count_of, escape_text};
+use crate::tree::ObjectId;
 use crate::workflow::{NamedPack, PackName, Workflow};
 
 /// More bytes than a picture with a workflow has.
@@ -51,10 +53,13 @@ pub(super) enum Answer {
 pub(super) fn run(global: &GlobalArgs, args: &WorkflowArgs) -> Result<u8> {
     let file = args.file.clone().unwrap_or_default();
     let shown = escape_text(&file.to_string_lossy());
-    let size = std::fs::metadata(&file)
-        .with_context(|| format!("open {shown}"))?
-        .len();
-    if size > MOST_BYTES {
+    let meta = std::fs::metadata(&file).with_context(|| format!("open {shown}"))?;
+    // A FIFO would be waited for, and /dev/zero has no end.
+    if !meta.is_file() {
+        return Err(Problem::new(format!("{shown} is not a file"))
+            .with_hint("give a workflow's JSON, or a PNG that ComfyUI saved"));
+    }
+    if meta.len() > MOST_BYTES {
         return Err(Problem::new(format!("{shown} is larger than 256 MiB")));
     }
     let bytes = std::fs::read(&file).with_context(|| format!("read {shown}"))?;
@@ -156,12 +161,18 @@ fn node_answers(project: &ComfyProject, workflow: &Workflow) -> Result<Vec<(Stri
     let packs: Vec<(&PackName, &NamedPack)> = workflow.packs.iter().collect();
     let mut out: Vec<(String, Answer)> = packs
         .par_iter()
-        .map(|(name, pack)| pack_answer(&project.manifest, &registry, name, pack))
+        .map(|(name, pack)| pack_answer(project, &git, &registry, name, pack))
         .collect();
     if workflow.classes.is_empty() {
         return Ok(out);
     }
-    let sources = declared_sources(project, &git);
+    let (sources, unread) = declared_sources(project, &git);
+    if !unread.is_empty() {
+        render::print_warning(&format!(
+            "the classes of {} are not known, and may be among the unknown ones: run `comfy lock` first",
+            unread.join(", ")
+        ));
+    }
     let classes: Vec<&String> = workflow.classes.iter().collect();
     let answers: Vec<Option<(String, Answer)>> = classes
         .par_iter()
@@ -178,7 +189,7 @@ fn node_answers(project: &ComfyProject, workflow: &Workflow) -> Result<Vec<(Stri
                 ["comfyui"] => return None,
                 [one] => Answer::Found(one.to_string()),
                 [_, _, ..] if holders.contains(&"comfyui") => return None,
-                [] => class_answer(&project.manifest, &registry, class),
+                [] => class_answer(&project.manifest, &git, &registry, class),
                 _ => Answer::Ambiguous(format!("it is in {}", holders.join(" and "))),
             };
             Some(((*class).clone(), answer))
@@ -188,13 +199,22 @@ fn node_answers(project: &ComfyProject, workflow: &Workflow) -> Result<Vec<(Stri
     Ok(out)
 }
 
-/// The Python sources of everything that is locked, by part.
-fn declared_sources(project: &ComfyProject, git: &GitStore) -> Vec<(String, Vec<String>)> {
+/// The Python sources of everything that is locked, by part, and the parts whose sources are not
+/// here.
+fn declared_sources(
+    project: &ComfyProject,
+    git: &GitStore,
+) -> (Vec<(String, Vec<String>)>, Vec<String>) {
+    let nodes = project.manifest.nodes.keys();
+    let mut unread: Vec<String> = std::iter::once("comfyui".to_string())
+        .chain(nodes.map(|name| format!("node.{name}")))
+        .collect();
     let Some((lock, _)) = &project.lock else {
-        return Vec::new();
+        return (Vec::new(), unread);
     };
     let pins: Vec<_> = lock.repository_pins().collect();
-    pins.par_iter()
+    let read: Vec<(String, Vec<String>)> = pins
+        .par_iter()
         .filter_map(|(address, pin)| {
             let exclude = pin.exclusions();
             let query = CommitQuery {
@@ -209,7 +229,9 @@ fn declared_sources(project: &ComfyProject, git: &GitStore) -> Vec<(String, Vec<
             let seen = git.snapshot(&query, &NoProgress).ok()?;
             Some((address.clone(), seen.sources.into_values().collect()))
         })
-        .collect()
+        .collect();
+    unread.retain(|part| read.iter().all(|(address, _)| address != part));
+    (read, unread)
 }
 
 /// The node of comfy.toml that is this pack.
@@ -224,13 +246,45 @@ fn declared_as<'m>(m: &'m Manifest, id: Option<&str>, repo: Option<&str>) -> Opt
     m.nodes.iter().find(|(_, n)| is_it(n)).map(|(name, _)| name)
 }
 
+/// A node at the commit of a repository that a workflow names. A hub serves the commits of all forks
+/// at the parent's address, so that anybody can name one of theirs at an address that is trusted.
+fn commit_answer(
+    git: &GitStore,
+    section: String,
+    repo: &str,
+    commit: &str,
+    classes: &str,
+) -> Answer {
+    let (shown, at) = (escape_text(repo), crate::text::short_commit(commit));
+    let id = ObjectId::parse(commit);
+    let standing = id.and_then(|id| git.ref_membership(repo, names::DEFAULT_REF, &id));
+    let doubt = match standing {
+        Some(RefMembership::On) => "",
+        Some(RefMembership::Off) => {
+            return Answer::Ambiguous(format!(
+                "{shown} serves {at}, which is not on its default branch and may be of a fork; if \
+                 you trust it: comfy add node {shown} --ref {commit}"
+            ));
+        }
+        None => ", not known to be on its default branch",
+    };
+    let lines = vec![("repo", repo.into()), ("ref", commit.into())];
+    Answer::Known(
+        section,
+        lines,
+        format!("{shown} at {at}{doubt} ({classes})"),
+    )
+}
+
 fn pack_answer(
-    manifest: &Manifest,
+    project: &ComfyProject,
+    git: &GitStore,
     registry: &RegistryClient,
     name: &PackName,
     pack: &NamedPack,
 ) -> (String, Answer) {
     let classes = count_of(pack.classes.len(), "class");
+    let manifest = &project.manifest;
     match name {
         PackName::GitHub(path) => {
             let repo = format!("https://github.com/{path}");
@@ -240,20 +294,15 @@ fn pack_answer(
                     Answer::Found(format!("node.{node} ({classes})")),
                 );
             }
-            let commit = match pack.versions.iter().collect::<Vec<_>>()[..] {
-                [one] if names::is_commit(one) => Some(one.clone()),
-                _ => None,
-            };
-            let mut lines: SectionLines = vec![("repo", repo.as_str().into())];
-            let at = commit
-                .as_deref()
-                .map_or("the default branch".to_string(), |c| {
-                    crate::text::short_commit(c).to_string()
-                });
-            lines.extend(commit.map(|c| ("ref", c.into())));
             let section = path.rsplit('/').next().unwrap_or(path).to_string();
-            let detail = format!("{repo} at {at} ({classes})");
-            (path.clone(), Answer::Known(section, lines, detail))
+            let answer = match pack.versions.iter().collect::<Vec<_>>()[..] {
+                [one] if names::is_commit(one) => commit_answer(git, section, &repo, one, &classes),
+                _ => {
+                    let detail = format!("{repo} at the default branch ({classes})");
+                    Answer::Known(section, vec![("repo", repo.as_str().into())], detail)
+                }
+            };
+            (path.clone(), answer)
         }
         PackName::Registry(id) => {
             let answer = match registry.find_node(id) {
@@ -261,7 +310,7 @@ fn pack_answer(
                     let node = declared_as(manifest, Some(id), None).map_or("", |n| n);
                     Answer::Found(format!("node.{node} ({classes})"))
                 }
-                Ok(Some(found)) => registry_answer(manifest, &found, pack, &classes),
+                Ok(Some(found)) => registry_answer(manifest, git, &found, pack, &classes),
                 Ok(None) => Answer::Unknown("the registry has no node of this id".into()),
                 Err(p) => Answer::Unknown(p.message),
             };
@@ -272,12 +321,17 @@ fn pack_answer(
 
 fn registry_answer(
     manifest: &Manifest,
+    git: &GitStore,
     found: &RegistryNode,
     pack: &NamedPack,
     classes: &str,
 ) -> Answer {
     if let Some(node) = declared_as(manifest, Some(&found.id), found.repository.as_deref()) {
         return Answer::Found(format!("node.{node} ({classes})"));
+    }
+    if let Err(why) = node_source::check_registry_id(&found.id) {
+        let id = escape_text(&found.id);
+        return Answer::Unknown(format!("the registry answers with \"{id}\", which {why}"));
     }
     if found.status != "active" {
         return Answer::Unknown(format!("the registry says that it is {}", found.status));
@@ -287,13 +341,7 @@ fn registry_answer(
     match (&versions[..], &found.repository) {
         // Installed from its repository, at this commit.
         ([one], Some(repo)) if names::is_commit(one) && names::repo_url(repo).is_ok() => {
-            let lines = vec![("repo", repo.as_str().into()), ("ref", one.as_str().into())];
-            let at = crate::text::short_commit(one);
-            Answer::Known(
-                id,
-                lines,
-                format!("{} at {at} ({classes})", escape_text(repo)),
-            )
+            commit_answer(git, id, repo, one, classes)
         }
         ([one], _) if one.contains('.') => {
             let lines = vec![
@@ -308,9 +356,10 @@ fn registry_answer(
         }
         (several, _) => {
             let latest = found.latest.clone().unwrap_or_default();
-            let why = match several.len() {
-                0 | 1 => "the workflow names none".to_string(),
-                n => format!("the workflow names {n}"),
+            let why = match several {
+                [] => "the workflow names none".to_string(),
+                [one] => format!("the workflow names `{one}`, which is not a version"),
+                _ => format!("the workflow names {}", several.len()),
             };
             let lines = vec![("registry", id.as_str().into())];
             let detail = format!(
@@ -322,9 +371,18 @@ fn registry_answer(
     }
 }
 
-fn class_answer(manifest: &Manifest, registry: &RegistryClient, class: &str) -> Answer {
+fn class_answer(
+    manifest: &Manifest,
+    git: &GitStore,
+    registry: &RegistryClient,
+    class: &str,
+) -> Answer {
+    let none = NamedPack::default();
     match registry.find_class(class) {
-        Ok(Some(found)) => registry_answer(manifest, &found, &NamedPack::default(), "by its class"),
+        Ok(Some(found)) => {
+            let by = format!("{}, by its class", escape_text(&found.id));
+            registry_answer(manifest, git, &found, &none, &by)
+        }
         Ok(None) => Answer::Unknown(
             "no node of comfy.toml has it, and the registry knows none that has".into(),
         ),

@@ -262,6 +262,24 @@ fn choose_refs(git: &GitStore, adopted: &mut Adopted) {
         let Some(commit) = pin.commit else { return };
         pin.git_ref = ref_with(git, pin, &commit);
     });
+    let mut losses: Vec<Loss> = pins.iter().filter_map(|pin| foreign_commit(pin)).collect();
+    adopted.losses.append(&mut losses);
+}
+
+/// Tells of a commit that is on no branch that is known: a hub serves the commits of all forks at the
+/// parent's address, and a snapshot can name one at an address that is trusted.
+fn foreign_commit(pin: &GitPin) -> Option<Loss> {
+    let commit = pin.commit?.to_string();
+    (pin.git_ref.as_ref() == Some(&commit)).then(|| {
+        Loss::new(
+            format!(
+                "{}: commit {commit} is not known to be on its default branch: it may be of a fork",
+                pin.repo
+            ),
+            "nothing, if you know the commit; else look at it, or write a branch or tag as `ref` and \
+             run `comfy lock`",
+        )
+    })
 }
 
 fn ref_with(git: &GitStore, pin: &GitPin, commit: &ObjectId) -> Option<String> {
@@ -368,7 +386,8 @@ fn write_patches(
         // The name of a node's folder may be anything.
         let name: String = name.replace(['/', '\\'], "-");
         let path = dir.join(name);
-        fs::edit::write_file(&path, text.as_bytes(), 0o644, ids)
+        // What no repository has may be a password.
+        fs::edit::write_file(&path, text.as_bytes(), 0o600, ids)
             .with_context(|| format!("write {}", path.display()))?;
     }
     Ok(())

@@ -22,6 +22,10 @@ use crate::tree::ObjectId;
 const MAX_TEXT: u64 = 1 << 20;
 /// The most entries of a tree or a folder that are compared.
 const MAX_ENTRIES: usize = 200_000;
+/// The deepest folder that is looked into.
+const MAX_DEPTH: usize = 60;
+/// The largest patch, in bytes; what does not fit is named alone.
+const MAX_PATCH: usize = 64 << 20;
 
 /// What a checkout says of itself.
 #[derive(Debug)]
@@ -162,6 +166,8 @@ struct Leaf {
     path: String,
     id: Oid,
     mode: i32,
+    /// Its size in the commit.
+    size: Option<u64>,
 }
 
 /// git's modes (gitformat-tree in git's Documentation).
@@ -210,32 +216,41 @@ impl GitCheckout {
 
     fn leaves(&self) -> Result<Vec<Leaf>> {
         let repo = open_objects(&self.objects)?;
+        let odb = repo.odb().context("read its objects")?;
         let id = Oid::from_bytes(&self.commit.0).context("read its commit")?;
         let tree = repo
             .find_commit(id)
             .and_then(|c| c.tree())
             .context("read its commit")?;
-        let (mut out, mut too_many) = (Vec::new(), false);
+        // Folders count too: one that holds another twice, and so on, has no end.
+        let (mut out, mut entries, mut too_many) = (Vec::new(), 0, false);
         tree.walk(git2::TreeWalkMode::PreOrder, |root, entry| {
+            entries += 1;
+            too_many = entries > MAX_ENTRIES || root.matches('/').count() > MAX_DEPTH;
+            if too_many {
+                return git2::TreeWalkResult::Abort;
+            }
             if entry.kind() != Some(ObjectType::Tree) {
                 let name = String::from_utf8_lossy(entry.name_bytes());
                 let (path, id, mode) = (format!("{root}{name}"), entry.id(), entry.filemode());
+                let header = odb.read_header(id).ok();
+                let size = header.map(|(size, _)| size as u64);
                 // Nothing of a tree leads out of the folder.
                 if names::check_relative(&path).is_ok() {
-                    out.push(Leaf { path, id, mode });
+                    out.push(Leaf {
+                        path,
+                        id,
+                        mode,
+                        size,
+                    });
                 }
             }
-            too_many = out.len() > MAX_ENTRIES;
-            if too_many {
-                git2::TreeWalkResult::Abort
-            } else {
-                git2::TreeWalkResult::Ok
-            }
+            git2::TreeWalkResult::Ok
         })
         .or_else(|e| if too_many { Ok(()) } else { Err(e) })
         .context("read its files")?;
         if too_many {
-            return Err(Problem::new("it has too many files"));
+            return Err(Problem::new("it has too many files and folders"));
         }
         Ok(out)
     }
@@ -301,6 +316,10 @@ fn leaf_state(folder: &Path, leaf: &Leaf) -> LeafState {
     if !st.is_file() {
         return LeafState::Modified;
     }
+    // A file of another size is another file, and may be one of terabytes that holds nothing.
+    if st.len() > MAX_TEXT && Some(st.len()) != leaf.size {
+        return LeafState::Modified;
+    }
     if Oid::hash_file(ObjectType::Blob, &path).ok() == Some(leaf.id) {
         return LeafState::Same;
     }
@@ -333,7 +352,7 @@ fn added_files(
     out: &mut Vec<(String, u64)>,
 ) -> Result<()> {
     let here = folder.join(below);
-    if below.matches('/').count() > 60 {
+    if below.matches('/').count() > MAX_DEPTH {
         return Ok(());
     }
     let entries = std::fs::read_dir(&here).with_context(|| format!("read {}", here.display()))?;
@@ -375,7 +394,8 @@ fn text_file(folder: &Path, path: &str) -> Option<String> {
 
 fn add_diff(out: &mut String, path: &str, old: Option<String>, new: Option<String>) {
     let shown = crate::text::escape_text(path);
-    let (Some(old), Some(new)) = (old, new) else {
+    let fits = out.len() < MAX_PATCH;
+    let (Some(old), Some(new), true) = (old, new, fits) else {
         // Writing to a String cannot fail.
         let _ = writeln!(out, "# {shown}: no text, or too large for a patch");
         return;
@@ -481,6 +501,34 @@ mod tests {
         std::fs::rename(folder.join(".git"), &moved).unwrap();
         std::fs::write(folder.join(".git"), "gitdir: ../moved\n").unwrap();
         assert_eq!(read(&folder).commit.to_string(), head);
+    }
+
+    #[test]
+    fn a_tree_without_an_end_and_a_file_of_terabytes_are_told_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("node");
+        let repo = checkout(&folder);
+        let file = std::fs::File::create(folder.join("b.py")).unwrap();
+        file.set_len(1 << 42).unwrap();
+        let c = read_checkout(&folder).unwrap().unwrap();
+        assert_eq!(c.compare(&folder, &|_| false).unwrap().modified, ["b.py"]);
+        // Each folder holds the one below it twice.
+        let mut tree = repo.treebuilder(None).unwrap().write().unwrap();
+        for _ in 0..40 {
+            let mut both = repo.treebuilder(None).unwrap();
+            for name in ["a", "b"] {
+                both.insert(name, tree, 0o040_000).unwrap();
+            }
+            tree = both.write().unwrap();
+        }
+        let who = git2::Signature::now("t", "t@localhost").unwrap();
+        let tree = repo.find_tree(tree).unwrap();
+        repo.commit(Some("refs/heads/bomb"), &who, &who, "b", &tree, &[])
+            .unwrap();
+        std::fs::write(folder.join(".git/HEAD"), "ref: refs/heads/bomb\n").unwrap();
+        let c = read_checkout(&folder).unwrap().unwrap();
+        let p = c.compare(&folder, &|_| false).unwrap_err();
+        assert_eq!(p.message, "it has too many files and folders");
     }
 
     #[test]
