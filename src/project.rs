@@ -296,7 +296,7 @@ pub(crate) fn edit_manifest(
             .with_hint("comfy.toml is as it was"));
     }
     let real = fs::real_path(&path, me).map_err(Problem::from)?;
-    fs::edit::write_file(&real, new.as_bytes(), 0o644, None)
+    fs::edit::replace_file(&real, new.as_bytes())
         .with_context(|| format!("write {}", path.display()))?;
     Ok(true)
 }

@@ -223,7 +223,7 @@ pub(crate) fn write_lock(project: &ComfyProject, resolved: &ResolvedLock) -> Res
     let me = nix::unistd::geteuid().as_raw();
     let path = &project.lock_path;
     let real = fs::real_path(path, me).map_err(Problem::from)?;
-    fs::edit::write_file(&real, text.as_bytes(), 0o644, None)
+    fs::edit::replace_file(&real, text.as_bytes())
         .with_context(|| format!("write {}", path.display()))?;
     Ok(true)
 }

@@ -164,7 +164,7 @@ impl<'a> Rollback<'a> {
             let before = std::fs::read(&file.real);
             let before = before.with_context(|| format!("read {}", file.real.display()))?;
             self.restored.borrow_mut().push((file, before));
-            edit::write_file(&file.real, bytes, 0o644, None)
+            edit::replace_file(&file.real, bytes)
                 .with_context(|| format!("write {}", file.real.display()))?;
         }
         Ok(())
@@ -240,7 +240,7 @@ impl Drop for Rollback<'_> {
     /// Puts back what was not committed.
     fn drop(&mut self) {
         for (file, bytes) in self.restored.take() {
-            if let Err(e) = edit::write_file(&file.real, &bytes, 0o644, None) {
+            if let Err(e) = edit::replace_file(&file.real, &bytes) {
                 let name = file.real.file_name().unwrap_or_default().to_string_lossy();
                 render::print_warning(&format!(
                     "{} could not be put back ({e}): {}",

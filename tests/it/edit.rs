@@ -1,6 +1,7 @@
 //! comfy.toml is edited by commands; what they leave is what its owner would have written.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use crate::python::World;
 
@@ -13,6 +14,7 @@ fn nodes_models_and_shares_come_and_go_and_what_is_wrong_changes_nothing() {
     // Dotfile managers put a link in its place.
     std::os::unix::fs::symlink(dotfiles.join("comfy.toml"), w.toml()).unwrap();
     let before = fs::read_to_string(w.toml()).unwrap();
+    fs::set_permissions(w.toml(), fs::Permissions::from_mode(0o600)).unwrap();
     let said = w.run(&[
         "add node ltdrdata/ComfyUI-Impact-Pack",
         "add node git@github.com:o/r.git --name mine --ref v1",
@@ -80,6 +82,8 @@ fn nodes_models_and_shares_come_and_go_and_what_is_wrong_changes_nothing() {
       hint: did you mean `mine`?
     exit 1
     "#);
+    let mode = fs::metadata(w.toml()).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600, "what was private is not opened");
     let after = fs::read_to_string(w.toml()).unwrap();
     insta::assert_snapshot!(after.strip_prefix(&before).unwrap_or(&after), @r#"
 

@@ -171,6 +171,21 @@ impl Draft<'_> {
         Ok(self.take(found))
     }
 
+    fn note_foreign_commits(&mut self) {
+        let core = self.adopted.core.iter().map(|pin| ("comfyui".into(), pin));
+        let nodes = self.adopted.nodes.iter();
+        let nodes = nodes.filter(|n| !self.left_out_nodes.contains(&n.name));
+        let nodes = nodes.filter_map(|n| match &n.source {
+            AdoptedSource::Git(pin) => Some((format!("node {}", n.name), pin)),
+            AdoptedSource::Registry { .. } | AdoptedSource::Folder(_) => None,
+        });
+        let found = core.chain(nodes);
+        let mut losses = found
+            .filter_map(|(what, pin)| foreign_commit(&what, pin))
+            .collect();
+        self.adopted.losses.append(&mut losses);
+    }
+
     /// Takes over what was locked, and tells the rest.
     fn take(&mut self, found: GivenLock) -> Lock {
         let GivenLock {
@@ -196,6 +211,7 @@ impl Draft<'_> {
             ));
             self.left_out_models.insert(path);
         }
+        self.note_foreign_commits();
         if let Some(settings) = settings {
             for told in settings.told {
                 self.adopted.losses.push(Loss::new(
@@ -262,18 +278,17 @@ fn choose_refs(git: &GitStore, adopted: &mut Adopted) {
         let Some(commit) = pin.commit else { return };
         pin.git_ref = ref_with(git, pin, &commit);
     });
-    let mut losses: Vec<Loss> = pins.iter().filter_map(|pin| foreign_commit(pin)).collect();
-    adopted.losses.append(&mut losses);
 }
 
 /// Tells of a commit that is on no branch that is known: a hub serves the commits of all forks at the
 /// parent's address, and a snapshot can name one at an address that is trusted.
-fn foreign_commit(pin: &GitPin) -> Option<Loss> {
+fn foreign_commit(what: &str, pin: &GitPin) -> Option<Loss> {
     let commit = pin.commit?.to_string();
     (pin.git_ref.as_ref() == Some(&commit)).then(|| {
         Loss::new(
             format!(
-                "{}: commit {commit} is not known to be on its default branch: it may be of a fork",
+                "{what}: commit {commit} is not known to be on the default branch of {}: it may be of a \
+                 fork",
                 pin.repo
             ),
             "nothing, if you know the commit; else look at it, or write a branch or tag as `ref` and \

@@ -276,6 +276,16 @@ pub(crate) fn write_file(
     written
 }
 
+/// As [`write_file`], for a file that somebody owns: it keeps its permissions, and its owner where
+/// root writes.
+pub(crate) fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    let before = super::absent_as_none(path.symlink_metadata())?;
+    let perm = before.as_ref().map_or(0o644, |m| m.mode() & 0o777);
+    let owner = before.filter(|_| nix::unistd::geteuid().is_root());
+    write_file(path, bytes, perm, owner.map(|m| (m.uid(), m.gid())))
+}
+
 /// Removes what [`write_file`] and [`set_link`] of killed runs have left in a folder that the
 /// caller alone can write.
 pub(crate) fn sweep_leftovers(folder: &Path) -> io::Result<()> {
