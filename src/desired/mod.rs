@@ -167,6 +167,11 @@ impl Desired {
         if let Some(v) = &view {
             checks.view(v);
         }
+        for (name, node) in &m.nodes {
+            if let NodeSource::Folder(path) = NodeSource::of(&node.repo) {
+                checks.node_folder(name, path);
+            }
+        }
         let reserved = checks.finish(&mut problems);
         if !problems.is_empty() {
             return Err(Problem::from_many(problems));

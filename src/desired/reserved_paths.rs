@@ -211,6 +211,33 @@ impl<'a> PathChecks<'a> {
         path
     }
 
+    /// Checks the folder of a node of the owner's own: what is in it becomes code.
+    pub(super) fn node_folder(&mut self, node: &str, path: &str) {
+        let (os, home) = (self.cx.platform.os, &self.cx.owner.home);
+        let (whole, shown) = (below_home(home, path), escape_text(path));
+        let key = ["nodes", node, "path"];
+        if in_homes(self.cx, &whole) || os.lies_in(home, &whole) || systems_own(os, &whole) {
+            self.wrong(
+                &key,
+                format!("node {node}: {shown} is a home or a system folder, or contains one"),
+                "give the node a folder of its own",
+            );
+        }
+        let met = self
+            .reserved
+            .all
+            .iter()
+            .find(|(what, p)| *what != Holder::Repository && overlap(os, &whole, p));
+        if let Some((what, p)) = met {
+            let message = format!("node {node}: {shown} overlaps {what} ({})", p.display());
+            self.wrong(
+                &key,
+                message,
+                "move the node: ComfyUI could change it there, and it would become code",
+            );
+        }
+    }
+
     pub(super) fn view(&mut self, view: &Path) {
         let key = ["comfyui", "view"];
         if let Some(why) = why_reserved(self.cx.platform.os, &self.cx.owner.home, view) {

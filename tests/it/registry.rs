@@ -389,6 +389,17 @@ fn a_folder_of_ones_own_is_pinned_by_what_it_holds() {
         fs::read_to_string(installed.join("js/a.js")).unwrap(),
         "2\n"
     );
+    // Where ComfyUI may write, nothing is code.
+    fs::create_dir_all(w.root.join("src")).unwrap();
+    run(&["add share output ./src --access write"]);
+    let shared = run(&["plan"]);
+    insta::assert_snapshot!(shared, @"
+    $ comfy plan
+    error: comfy.toml:15:1: node my-node: ROOT/src/my-node overlaps share output (ROOT/src)
+      hint: move the node: ComfyUI could change it there, and it would become code
+    exit 1
+    ");
+    run(&["remove share output"]);
     // Locked, and changed again before the apply.
     fs::write(folder.join("js/a.js"), "3\n").unwrap();
     run(&["update my-node"]);

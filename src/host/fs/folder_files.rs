@@ -38,6 +38,8 @@ const TOOLS: &[&str] = &[
 
 /// More entries than any node has.
 const MOST_ENTRIES: usize = 50_000;
+/// More bytes than a file of a node has: 256 MiB. It is read into memory.
+pub(crate) const MOST_OF_FILE: u64 = 256 << 20;
 /// More bytes than any node has: 2 GiB.
 const MOST_BYTES: u64 = 2 << 30;
 
@@ -141,6 +143,14 @@ impl FolderWalk<'_> {
                 Problem::new(format!("{} changed meanwhile", escape_text(whole)))
                     .with_hint("run it again"),
             );
+        }
+        if seen.len() > MOST_OF_FILE {
+            return Err(Problem::new(format!(
+                "{} is larger than {}",
+                escape_text(whole),
+                crate::text::format_bytes(MOST_OF_FILE)
+            ))
+            .with_hint("move it out of the folder: a model belongs in [models]"));
         }
         self.bytes = self.bytes.saturating_add(seen.len());
         if self.entries > MOST_ENTRIES || self.bytes > MOST_BYTES {

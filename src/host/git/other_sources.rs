@@ -179,9 +179,12 @@ impl GitStore {
             };
             let mut content = Vec::new();
             entry
-                .take(left + 1)
+                .take(left.min(folder_files::MOST_OF_FILE) + 1)
                 .read_to_end(&mut content)
                 .with_context(|| format!("unpack {}", escape_text(&name)))?;
+            if content.len() as u64 > folder_files::MOST_OF_FILE {
+                return Err(refuse(&name, "is larger than 256 MiB"));
+            }
             left = left
                 .checked_sub(content.len() as u64)
                 .ok_or_else(|| refuse(&name, "makes it larger than 2 GiB"))?;

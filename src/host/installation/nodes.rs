@@ -33,6 +33,17 @@ pub(super) fn read_nodes(
             );
             continue;
         }
+        // Its text is as unreviewed as the nodes: it could name any folder of the owner's.
+        if !nodes.starts_with(folder) {
+            out.adopted.lose(
+                format!(
+                    "extra_model_paths.yaml names {} as a folder of nodes, outside of the installation",
+                    escape_text(&nodes.to_string_lossy())
+                ),
+                "for each node in it that you want: comfy add node FOLDER",
+            );
+            continue;
+        }
         read_folder(out, nodes, true, options)?;
         let disabled = nodes.join(DISABLED);
         if disabled.is_dir() {
