@@ -27,6 +27,10 @@
 //! | who gets in at ComfyUI's port | [`gateway::access`]; `gateway::relay` passes requests on |
 //! | what a launched ComfyUI may touch | [`confine`], as data; `host::confine` has the kernel enforce it |
 //! | where a message's hint comes from | beside the message: [`problem::Problem::with_hint`]; for a failed system call, [`problem::IoKind`]; for uv, `lock::uv`; for ComfyUI's log, [`launch::import_log`] |
+//! | how comfy.toml is edited by commands | [`manifest::edit`], by whole lines; [`project::edit_manifest`] checks and writes |
+//! | how a node that is no repository becomes code | `host::git::other_sources` makes a commit of what it holds; `host::build::assembly::own_folders` copies a folder of the owner's |
+//! | what an installation or a snapshot becomes | [`adopt`], a file for each format; `host::installation` reads folders |
+//! | what `--json` prints | `render::json_output`; the codes of errors are [`problem::ProblemKind`] |
 //! | what moved between two locks | [`lock::difference`]; of the commits of comfy.lock, [`history`] |
 //! | what a bisect tries next | [`bisect::PrefixSearch`]; the files of a try, [`bisect::mixture`] |
 //! | what a command does | [`cli`]: a file for each command |
