@@ -736,6 +736,7 @@ fn a_package_for_one_platform_needs_a_marker_or_is_refused() {
 
     $ comfy update gpu
     Updated gpu COMMIT -> COMMIT (1 commit)
+        COMMIT a commit (upstream)
     Wrote comfy.lock. Review it with `comfy plan`, then commit it.
 
     [[python.packages]]
