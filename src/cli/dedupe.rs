@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 
 use super::GlobalArgs;
+use crate::desired::below_home;
 use crate::host::fs::clone::{self, BlockSharing};
 use crate::host::models::file_reader::FileReader;
 use crate::host::models::resolver;
@@ -132,11 +133,7 @@ fn same_size_files(project: &ComfyProject, home: &Path) -> Result<Vec<(u64, Path
         .values()
         .filter(|s| s.role.holds_models())
     {
-        let top = s
-            .path
-            .strip_prefix("~/")
-            .map_or_else(|| Path::new(&s.path).to_path_buf(), |rest| home.join(rest));
-        let Ok(top) = top.canonicalize() else {
+        let Ok(top) = below_home(home, &s.path).canonicalize() else {
             continue;
         };
         for (path, size) in resolver::share_files(&top)?

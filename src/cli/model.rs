@@ -1,6 +1,7 @@
 use bytestring::ByteString;
 
 use super::GlobalArgs;
+use crate::desired::below_home;
 use crate::host::fs;
 use crate::host::models::{install, safetensors_header};
 use crate::lock::safetensors;
@@ -57,9 +58,7 @@ pub(crate) fn run(global: &GlobalArgs, args: &ModelArgs) -> Result<u8> {
         .map(|s| s.path.clone())
         .unwrap_or_default();
     let owner = project.owner()?;
-    let folder = share
-        .strip_prefix("~/")
-        .map_or_else(|| share.clone().into(), |rest| owner.home.join(rest));
+    let folder = below_home(&owner.home, &share);
     let at = fs::real_path(&folder, owner.uid)
         .map_err(Problem::from)?
         .join(&**path);

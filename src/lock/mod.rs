@@ -108,6 +108,14 @@ pub struct SubmodulePin {
     pub tree: ObjectId,
 }
 
+/// Returns the address of `comfyui` or of the node of this name.
+pub(crate) fn part_address(name: &str) -> String {
+    match name {
+        "comfyui" => name.to_string(),
+        node => format!("node.{node}"),
+    }
+}
+
 impl Lock {
     /// # Errors
     /// What is wrong with the file, with its place; a newer format says so.

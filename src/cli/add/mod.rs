@@ -4,10 +4,11 @@ mod share;
 mod workflow;
 mod workflow_models;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::GlobalArgs;
 use crate::problem::{Context, Result};
+use crate::project::ComfyProject;
 
 /// Add a node, a model or a share to comfy.toml, keeping its comments
 #[derive(clap::Args)]
@@ -46,6 +47,11 @@ pub(crate) fn run(global: &GlobalArgs, args: &AddArgs) -> Result<u8> {
         Some(AddTarget::Share(a)) => share::run(global, a),
         None => workflow::run(global, &args.workflow),
     }
+}
+
+/// Returns the home of the owner that comfy.toml names, if there is such an account.
+fn owner_home(global: &GlobalArgs) -> Result<Option<PathBuf>> {
+    Ok(ComfyProject::open(global)?.owner().ok().map(|o| o.home))
 }
 
 /// A path of the command line as comfy.toml names it: whole, and below the owner's home by `~`, so

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::cli::GlobalArgs;
+use crate::desired::below_home;
 use crate::host::models::resolver;
 use crate::manifest::edit::{SectionLines, add_sections};
 use crate::manifest::{MODELS, hub_pages, names};
@@ -76,10 +77,7 @@ pub(super) fn run(global: &GlobalArgs, args: &ModelArgs) -> Result<u8> {
 fn model_to_add(project: &ComfyProject, args: &ModelArgs) -> Result<NewModel> {
     let given = args.path.clone().unwrap_or_default();
     let home = project.owner()?.home;
-    let folder = |path: &str| {
-        path.strip_prefix("~/")
-            .map_or_else(|| Path::new(path).to_path_buf(), |rest| home.join(rest))
-    };
+    let folder = |path: &str| below_home(&home, path);
     // A path on the disk stands for the share that contains it.
     let here = std::env::current_dir()
         .context("find the current folder")?
@@ -173,11 +171,7 @@ fn models_on_disk(project: &ComfyProject, only: Option<&str>) -> Result<(Vec<New
         .iter()
         .filter(|(n, s)| s.role.holds_models() && only.is_none_or(|o| o == *n))
     {
-        let top = s
-            .path
-            .strip_prefix("~/")
-            .map_or_else(|| Path::new(&s.path).to_path_buf(), |rest| home.join(rest));
-        let mut there = resolver::share_files(&top)?;
+        let mut there = resolver::share_files(&below_home(&home, &s.path))?;
         there.retain(|(path, _)| {
             is_model(path)
                 && s.role.shows_path(path)

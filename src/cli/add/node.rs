@@ -1,12 +1,13 @@
 //! `comfy add node`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::cli::GlobalArgs;
+use crate::desired::below_home;
 use crate::manifest::edit::{SectionLines, add_sections};
 use crate::manifest::{names, node_source, repo_address};
 use crate::problem::{Context, Problem, Result};
-use crate::project::{self, ComfyProject};
+use crate::project;
 use crate::render;
 use crate::text::escape_text;
 
@@ -31,8 +32,7 @@ pub(super) struct NewNode {
 }
 
 pub(super) fn run(global: &GlobalArgs, args: &NodeArgs) -> Result<u8> {
-    let project = ComfyProject::open(global)?;
-    let home = project.owner().ok().map(|o| o.home);
+    let home = super::owner_home(global)?;
     let node = node_to_add(args, home.as_deref())?;
     project::edit_manifest(global, |text| {
         add_sections(text, "nodes", [(node.name.as_str(), node.lines.clone())])
@@ -110,10 +110,7 @@ fn repository_lines(given: &str) -> Result<(SectionLines, String)> {
 }
 
 fn own_folder(given: &str, home: Option<&Path>) -> Result<String> {
-    let whole = match (given.strip_prefix("~/"), home) {
-        (Some(rest), Some(home)) => home.join(rest),
-        _ => Path::new(given).to_path_buf(),
-    };
+    let whole = home.map_or_else(|| PathBuf::from(given), |home| below_home(home, given));
     let seen = whole
         .metadata()
         .with_context(|| format!("open {}", escape_text(given)))

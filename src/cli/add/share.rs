@@ -3,7 +3,7 @@
 use crate::cli::GlobalArgs;
 use crate::manifest::edit::{SectionLines, add_sections};
 use crate::problem::Result;
-use crate::project::{self, ComfyProject};
+use crate::project;
 use crate::render;
 use crate::text::escape_text;
 
@@ -28,7 +28,7 @@ pub(super) struct ShareArgs {
 }
 
 pub(super) fn run(global: &GlobalArgs, args: &ShareArgs) -> Result<u8> {
-    let home = ComfyProject::open(global)?.owner().ok().map(|o| o.home);
+    let home = super::owner_home(global)?;
     let path = super::manifest_path(&args.path, home.as_deref())?;
     let mount = args.mount.as_ref().unwrap_or(&args.name);
     let mut lines: SectionLines = vec![

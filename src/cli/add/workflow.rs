@@ -14,7 +14,7 @@ use crate::lock::resolve::{CommitQuery, RepositoryResolver, SourceTexts};
 use crate::manifest::edit::{SectionLines, add_sections};
 use crate::manifest::node_source::{self, NodeSource};
 use crate::manifest::{Manifest, names};
-use crate::problem::{Context, EXIT_FINDINGS, Problem, Result};
+use crate::problem::{Context, EXIT_FINDINGS, Problem, ProblemKind, Result};
 use crate::progress::NoProgress;
 use crate::project::{self, ComfyProject};
 use crate::render;
@@ -97,38 +97,27 @@ pub(super) fn run(global: &GlobalArgs, args: &WorkflowArgs) -> Result<u8> {
     if !args.yes {
         if !std::io::IsTerminal::is_terminal(&std::io::stdin()) {
             return Err(Problem::new("nothing was added: nobody can be asked")
-                .with_hint("--yes adds what is known, --dry-run only shows it"));
+                .with_hint("--yes adds what is known, --dry-run only shows it")
+                .of_kind(ProblemKind::NotApproved));
         }
         if !approval::confirm(&format!(
             "Add {what} to comfy.toml? Only `yes` is accepted: "
         ))? {
-            return Err(Problem::new("nothing was added"));
+            return Err(Problem::new("nothing was added").of_kind(ProblemKind::NotApproved));
         }
     }
     project::edit_manifest(global, |text| {
-        let sections = |all: &[(String, SectionLines)]| all.to_vec();
-        let (n, m) = (sections(&new_nodes), sections(&new_models));
-        let text = if n.is_empty() {
-            text.to_string()
-        } else {
-            add_sections(
-                text,
-                "nodes",
-                n.iter().map(|(name, l)| (name.as_str(), l.clone())),
-            )?
-        };
-        if m.is_empty() {
-            return Ok(text);
-        }
-        add_sections(
-            &text,
-            "models",
-            m.iter().map(|(name, l)| (name.as_str(), l.clone())),
-        )
+        let text = add_sections(text, "nodes", named(&new_nodes))?;
+        add_sections(&text, "models", named(&new_models))
     })?;
     render::print_stdout(&format!("Added {what} to comfy.toml."));
     render::print_note("`comfy lock` pins what was added.");
     Ok(code)
+}
+
+fn named(all: &[(String, SectionLines)]) -> impl Iterator<Item = (&str, SectionLines)> {
+    all.iter()
+        .map(|(name, lines)| (name.as_str(), lines.clone()))
 }
 
 fn print_answers(title: &str, all: &[(String, Answer)]) {
@@ -305,11 +294,13 @@ fn pack_answer(
             (path.clone(), answer)
         }
         PackName::Registry(id) => {
+            if let Some(node) = declared_as(manifest, Some(id), None) {
+                return (
+                    id.clone(),
+                    Answer::Found(format!("node.{node} ({classes})")),
+                );
+            }
             let answer = match registry.find_node(id) {
-                _ if declared_as(manifest, Some(id), None).is_some() => {
-                    let node = declared_as(manifest, Some(id), None).map_or("", |n| n);
-                    Answer::Found(format!("node.{node} ({classes})"))
-                }
                 Ok(Some(found)) => registry_answer(manifest, git, &found, pack, &classes),
                 Ok(None) => Answer::Unknown("the registry has no node of this id".into()),
                 Err(p) => Answer::Unknown(p.message),

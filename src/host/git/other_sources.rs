@@ -4,14 +4,12 @@
 use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest, Sha256};
-
 use super::tree_import::TreeImport;
 use super::{FetchDepth, GitStore, objects};
 use crate::host::fs::folder_files::{self, FolderFile};
 use crate::host::registry::RegistryClient;
-use crate::lock::ArchivePin;
 use crate::lock::resolve::ResolvedRef;
+use crate::lock::{ArchivePin, Sha256Digest};
 use crate::problem::{Context, Problem, Result};
 use crate::text::escape_text;
 use crate::tree::{EntryMode, ObjectId};
@@ -44,7 +42,7 @@ impl GitStore {
             .download(&found.url)
             .map_err(|p| p.with_prefix(&format!("{id}: ")))?;
         let commit = self.import_archive(repo, &bytes)?;
-        let sha256 = base16ct::lower::encode_string(&Sha256::digest(&bytes));
+        let sha256 = Sha256Digest::digest_of(&bytes).to_string();
         Ok(ResolvedRef {
             commit,
             archive: Some(ArchivePin {
@@ -79,7 +77,7 @@ impl GitStore {
             .with_hint("run it once without --offline"));
         }
         let bytes = RegistryClient::new(&self.net).download(&pin.url)?;
-        let is = base16ct::lower::encode_string(&Sha256::digest(&bytes));
+        let is = Sha256Digest::digest_of(&bytes).to_string();
         if is != pin.sha256 {
             return Err(Problem::new(format!(
                 "{}: the archive has sha256 {is}, and comfy.lock says {}",

@@ -11,6 +11,7 @@ use rayon::prelude::*;
 use super::install::{self, VerifiedFile};
 use super::verified_hashes::{Hashes, Key};
 use super::{ModelHubs, build_job};
+use crate::desired::below_home;
 use crate::host::build::GenerationBuilder;
 use crate::host::build::work::BuildWork;
 use crate::host::fs::{acl, as_mode, edit};
@@ -232,9 +233,7 @@ fn find_local(
     }
     match f.source.as_deref().and_then(ModelOrigin::parse) {
         Some(ModelOrigin::File(path)) => {
-            let path = path
-                .strip_prefix("~/")
-                .map_or_else(|| PathBuf::from(&path), |rest| owner.home.join(rest));
+            let path = below_home(&owner.home, &path);
             let shown = crate::text::escape_text(&path.to_string_lossy());
             let real = crate::host::fs::real_path(&path, owner.uid).map_err(Problem::from)?;
             super::ensure_allowed(Some(&owner.home), &path, &real)?;

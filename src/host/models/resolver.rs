@@ -13,6 +13,7 @@ use super::hub::{self, RemoteFile};
 use super::verified_hashes::{self, Hashes};
 use super::web::WebClient;
 use super::{ModelHubs, content_check, install, safetensors_header};
+use crate::desired::below_home;
 use crate::host::fs::edit;
 use crate::host::git::NetEnv;
 use crate::host::sealed::list_tree::{FoundEntry, list_tree};
@@ -210,9 +211,9 @@ impl HostModelResolver {
     }
 
     fn expand_home(&self, path: &str) -> PathBuf {
-        match (path.strip_prefix("~/"), &self.home) {
-            (Some(rest), Some(home)) => home.join(rest),
-            _ => PathBuf::from(path),
+        match &self.home {
+            Some(home) => below_home(home, path),
+            None => PathBuf::from(path),
         }
     }
 

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use super::models::resolve_each;
 use super::packages::resolve_packages;
-use super::parts::{ResolvedPart, part_requirements, resolve_repositories};
+use super::parts::{CollectedParts, ResolvedPart, resolve_repositories};
 use super::{Resolvers, UpdatePolicy};
-use crate::lock::{Lock, PartRequirements, RepositoryPin};
+use crate::lock::{Lock, PartRequirements};
 use crate::manifest::Manifest;
 use crate::problem::{Problem, ProblemKind, Result};
 use crate::progress::Reporter;
@@ -62,32 +62,23 @@ pub(crate) fn resolve_given(
     let names = ["comfyui"]
         .into_iter()
         .chain(manifest.nodes.keys().map(String::as_str));
-    let (mut pins, mut asks) = (BTreeMap::<String, RepositoryPin>::new(), BTreeMap::new());
-    let (mut refused_nodes, mut all_facts) = (Vec::new(), Vec::new());
+    let (mut parts, mut refused_nodes) = (CollectedParts::default(), Vec::new());
     for (name, part) in names.zip(found) {
-        let ResolvedPart { pin, seen, .. } = match part {
-            Ok(part) => part,
+        match part {
+            Ok(ResolvedPart {
+                name, pin, seen, ..
+            }) => parts.take(manifest, None, (name, pin, seen)),
             Err(p) if p.is_interrupted() || name == "comfyui" => return Err(p),
-            Err(p) => {
-                refused_nodes.push((name.to_string(), p));
-                continue;
-            }
-        };
-        let address = match name {
-            "comfyui" => name.to_string(),
-            node => format!("node.{node}"),
-        };
-        all_facts.extend(seen.facts.map(|f| (name.to_string(), f)));
-        let asked = part_requirements(manifest, None, name, &address, seen.lines);
-        if asked != PartRequirements::default() {
-            asks.insert(address, asked);
+            Err(p) => refused_nodes.push((name.to_string(), p)),
         }
-        pins.insert(name.to_string(), pin);
     }
-    let comfyui = pins
-        .remove("comfyui")
-        .ok_or_else(|| Problem::new("no pin for comfyui"))?;
-    let mut remarks = super::node_remarks(manifest, &comfyui, &all_facts, ask.repos, report);
+    let comfyui = parts.take_core()?;
+    let CollectedParts {
+        pins,
+        mut asks,
+        facts,
+    } = parts;
+    let mut remarks = super::node_remarks(manifest, &comfyui, &facts, ask.repos, report);
     let (mut python, mut settings, mut refused_packages) = (None, None, None);
     match resolve_packages(manifest, &asks, None, &mode, ask.uv, report) {
         Ok(found) => {

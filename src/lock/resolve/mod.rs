@@ -19,7 +19,7 @@ mod variants;
 use std::collections::BTreeMap;
 
 use super::python::{self, PackageResolver};
-use super::{ArchivePin, Lock, PartRequirements, RepositoryPin};
+use super::{ArchivePin, Lock, RepositoryPin};
 use crate::lock::difference::{CommitRange, LockDifference};
 use crate::lock::resolve::models::ModelResolver;
 use crate::lock::tree_facts::{self, TreeFacts, project_version};
@@ -29,7 +29,7 @@ use crate::progress::{Progress, Reporter};
 use crate::tree::{ExcludedEntry, ObjectId, TreeExclusions, TreeListing};
 use given::GivenPins;
 use packages::{ResolvedPackages, resolve_packages};
-use parts::{ResolvedPart, part_requirements, resolve_repositories};
+use parts::{CollectedParts, ResolvedPart, resolve_repositories};
 
 /// Where repositories are asked: the real one is [`crate::host::git::GitStore`].
 pub(crate) trait RepositoryResolver: Sync {
@@ -144,9 +144,8 @@ pub(crate) fn resolve_manifest(
         ensure_known_names(manifest, old, names)?;
     }
     let results = resolve_repositories(manifest, old, mode, repos, report);
-    let (mut pins, mut problems, mut asks) = (BTreeMap::new(), Vec::new(), BTreeMap::new());
-    let (mut all_facts, mut commits_of) = (Vec::new(), BTreeMap::new());
-    let mut moved_repositories = Vec::new();
+    let (mut parts, mut problems) = (CollectedParts::default(), Vec::new());
+    let (mut commits_of, mut moved_repositories) = (BTreeMap::new(), Vec::new());
     for r in results {
         match r {
             Ok(ResolvedPart {
@@ -158,18 +157,8 @@ pub(crate) fn resolve_manifest(
             }) => {
                 let repo = |to: &String| moves::moved_remark(&name, &pin.repo, to);
                 moved_repositories.extend(moved_to.as_ref().map(repo));
-                all_facts.extend(seen.facts.map(|f| (name.clone(), f)));
-                let address = if name == "comfyui" {
-                    name.clone()
-                } else {
-                    format!("node.{name}")
-                };
-                let asked = part_requirements(manifest, old, &name, &address, seen.lines);
-                if asked != PartRequirements::default() {
-                    asks.insert(address, asked);
-                }
                 commits_of.extend(commits.map(|range| (name.clone(), range)));
-                pins.insert(name, pin);
+                parts.take(manifest, old, (name, pin, seen));
             }
             Err(p) => problems.push(p),
         }
@@ -177,15 +166,14 @@ pub(crate) fn resolve_manifest(
     if !problems.is_empty() {
         return Err(Problem::from_many(problems));
     }
-    let comfyui = pins
-        .remove("comfyui")
-        .ok_or_else(|| Problem::new("no pin for comfyui"))?;
+    let comfyui = parts.take_core()?;
+    let CollectedParts { pins, asks, facts } = parts;
     let ResolvedPackages {
         python,
         remarks: package_remarks,
         ..
     } = resolve_packages(manifest, &asks, old, mode, uv, report)?;
-    let mut remarks = node_remarks(manifest, &comfyui, &all_facts, repos, report);
+    let mut remarks = node_remarks(manifest, &comfyui, &facts, repos, report);
     remarks.extend(moved_repositories);
     remarks.extend(status_remarks(&pins));
     remarks.extend(package_remarks);

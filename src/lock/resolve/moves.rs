@@ -1,12 +1,14 @@
 //! A repository that is at another address by now, as its own server says.
 
+use crate::lock::part_address;
 use crate::text::escape_text;
 
 /// Says where a part's repository is now; one that has another owner may have other code.
 pub(crate) fn moved_remark(name: &str, repo: &str, to: &str) -> String {
-    let (address, key) = match name {
-        "comfyui" => (name.to_string(), "comfyui.repo".to_string()),
-        node => (format!("node.{node}"), format!("nodes.{node}.repo")),
+    let address = part_address(name);
+    let key = match name {
+        "comfyui" => "comfyui.repo".to_string(),
+        node => format!("nodes.{node}.repo"),
     };
     let to = escape_text(to);
     let moved = format!("{address}: {} has moved to {to}", escape_text(repo));

@@ -1,5 +1,7 @@
 //! ComfyUI and the nodes: refs become commits, commits become tree hashes and requirement lines.
 
+use std::collections::BTreeMap;
+
 use rayon::prelude::*;
 
 use super::submodules::SubmodulePins;
@@ -9,7 +11,7 @@ use super::{
 use crate::lock::difference::CommitRange;
 use crate::lock::python::RequirementLine;
 use crate::lock::tree_facts::TreeFacts;
-use crate::lock::{Lock, PartRequirements, RepositoryPin, requirements};
+use crate::lock::{Lock, PartRequirements, RepositoryPin, part_address, requirements};
 use crate::manifest::Manifest;
 use crate::manifest::node_source::NodeSource;
 use crate::problem::{Problem, Result};
@@ -131,15 +133,14 @@ struct AskedPart<'a> {
 }
 
 /// What a part asks of Python: the lines that were just read, or those of the old lock.
-pub(super) fn part_requirements(
+fn part_requirements(
     manifest: &Manifest,
     old: Option<&Lock>,
     name: &str,
-    address: &str,
     lines: Option<Vec<RequirementLine>>,
 ) -> PartRequirements {
     let lines = lines.unwrap_or_else(|| {
-        old.and_then(|l| l.asks.get(address))
+        old.and_then(|l| l.asks.get(&part_address(name)))
             .map(|a| a.lines.clone())
             .unwrap_or_default()
     });
@@ -148,6 +149,43 @@ pub(super) fn part_requirements(
         lines,
         ignored: node.map_or_else(Vec::new, |n| n.ignore_requirements.clone()),
         files: node.and_then(|n| n.requirements_files.clone()),
+    }
+}
+
+/// The parts that could be resolved, as the rest of a lock is made from them.
+#[derive(Default)]
+pub(super) struct CollectedParts {
+    /// By name, ComfyUI's among them.
+    pub pins: BTreeMap<String, RepositoryPin>,
+    /// By address.
+    pub asks: BTreeMap<String, PartRequirements>,
+    /// Of nodes whose trees were looked at.
+    pub facts: Vec<(String, TreeFacts)>,
+}
+
+impl CollectedParts {
+    /// Takes a part; what it asks of Python, if that was not looked up, is as in `old`.
+    pub(super) fn take(
+        &mut self,
+        manifest: &Manifest,
+        old: Option<&Lock>,
+        (name, pin, seen): (String, RepositoryPin, SeenTree),
+    ) {
+        let asked = part_requirements(manifest, old, &name, seen.lines);
+        if asked != PartRequirements::default() {
+            self.asks.insert(part_address(&name), asked);
+        }
+        self.facts.extend(seen.facts.map(|f| (name.clone(), f)));
+        self.pins.insert(name, pin);
+    }
+
+    /// Takes out ComfyUI's pin.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(super) fn take_core(&mut self) -> Result<RepositoryPin> {
+        let core = self.pins.remove("comfyui");
+        core.ok_or_else(|| Problem::new("no pin for comfyui"))
     }
 }
 

@@ -2,7 +2,9 @@
 
 mod statements;
 
-use toml_edit::{DocumentMut, Item, Value};
+use std::collections::BTreeSet;
+
+use toml_edit::{DocumentMut, Item, TableLike, Value};
 
 use crate::problem::{Context, Problem, Result};
 use crate::text::escape_text;
@@ -21,6 +23,10 @@ pub(crate) fn add_sections<'n>(
     table: &str,
     sections: impl IntoIterator<Item = (&'n str, SectionLines)>,
 ) -> Result<String> {
+    let sections: Vec<_> = sections.into_iter().collect();
+    if sections.is_empty() {
+        return Ok(text.to_string());
+    }
     let found = Statements::parse(text)?;
     let has_header = |s: &Statement| s.path.first().is_some_and(|t| t == table);
     if let Some(whole) = found
@@ -35,13 +41,14 @@ pub(crate) fn add_sections<'n>(
             ),
         );
     }
-    let sections: Vec<_> = sections.into_iter().collect();
-    if let Some((name, _)) = sections.iter().find(|(name, _)| {
-        found
-            .list
-            .iter()
-            .any(|s| s.path.starts_with_path(&[table, name]))
-    }) {
+    // A library has twenty thousand of them.
+    let declared: BTreeSet<&str> = found
+        .list
+        .iter()
+        .filter(|s| s.path.len() > 1 && s.path[0] == table)
+        .map(|s| s.path[1].as_str())
+        .collect();
+    if let Some((name, _)) = sections.iter().find(|(name, _)| declared.contains(name)) {
         let what = table.trim_end_matches('s');
         return Err(Problem::new(format!(
             "comfy.toml already declares {what} \"{}\"",
@@ -85,8 +92,7 @@ pub(crate) fn add_sections<'n>(
 /// The text is not TOML.
 pub(crate) fn remove_path(text: &str, path: &[&str]) -> Result<Option<String>> {
     let found = Statements::parse(text)?;
-    let is_gone =
-        |s: &Statement| s.path.len() >= path.len() && s.path.iter().zip(path).all(|(a, b)| a == b);
+    let is_gone = |s: &Statement| s.is_within(path);
     let mut out = text.to_string();
     let mut is_found = false;
     let mut i = found.list.len();
@@ -133,12 +139,7 @@ pub(crate) fn remove_path(text: &str, path: &[&str]) -> Result<Option<String>> {
     }
     edit_values(text, |document| {
         let (name, parents) = path.split_last()?;
-        let mut here = document.as_item_mut();
-        for parent in parents {
-            here = here.get_mut(parent)?;
-        }
-        here.as_table_like_mut()?.remove(name)?;
-        Some(())
+        table_at(document, parents)?.remove(name).map(drop)
     })
 }
 
@@ -148,12 +149,6 @@ pub(crate) fn remove_path(text: &str, path: &[&str]) -> Result<Option<String>> {
 /// The text is not TOML, or there is a section or a value in the way.
 pub(crate) fn set_value(text: &str, path: &[&str], value: &Value) -> Result<String> {
     let found = Statements::parse(text)?;
-    let shown = || {
-        path.iter()
-            .map(|p| key_text(p))
-            .collect::<Vec<_>>()
-            .join(".")
-    };
     if let Some(old) = found.list.iter().find(|s| s.path == path && !s.is_header) {
         let span = old.value.clone();
         return Ok(format!(
@@ -162,9 +157,9 @@ pub(crate) fn set_value(text: &str, path: &[&str], value: &Value) -> Result<Stri
             &text[span.end..]
         ));
     }
-    if found.list.iter().any(|s| s.path.starts_with_path(path)) {
+    if found.list.iter().any(|s| s.is_within(path)) {
         return Err(
-            Problem::new(format!("`{}` is a section of comfy.toml", shown()))
+            Problem::new(format!("`{}` is a section of comfy.toml", path_text(path)))
                 .with_hint("name one of its keys"),
         );
     }
@@ -195,7 +190,7 @@ pub(crate) fn set_value(text: &str, path: &[&str], value: &Value) -> Result<Stri
             &text[at..]
         ));
     }
-    let is_known = found.list.iter().any(|s| s.path.starts_with_path(parents));
+    let is_known = found.list.iter().any(|s| s.is_within(parents));
     let inline = (1..parents.len() + 1).any(|n| {
         found
             .list
@@ -204,33 +199,18 @@ pub(crate) fn set_value(text: &str, path: &[&str], value: &Value) -> Result<Stri
     });
     if is_known || inline {
         let changed = edit_values(text, |document| {
-            let mut here = document.as_item_mut();
-            for parent in parents {
-                here = here.get_mut(parent)?;
-            }
-            here.as_table_like_mut()?
-                .insert(name, Item::Value(value.clone()));
+            table_at(document, parents)?.insert(name, Item::Value(value.clone()));
             Some(())
         })?;
         return changed.ok_or_else(|| {
             Problem::new(format!(
                 "comfy.toml has a value in the place of a section of `{}`",
-                shown()
+                path_text(path)
             ))
         });
     }
-    let (last, first) = parents.split_last().unwrap_or((&"", &[]));
-    let table = first
-        .iter()
-        .map(|p| key_text(p))
-        .collect::<Vec<_>>()
-        .join(".");
     let nl = found.line_break();
-    let head = if table.is_empty() {
-        format!("[{}]", key_text(last))
-    } else {
-        format!("[{table}.{}]", key_text(last))
-    };
+    let head = format!("[{}]", path_text(parents));
     let end = if text.is_empty() || text.ends_with('\n') {
         ""
     } else {
@@ -240,14 +220,19 @@ pub(crate) fn set_value(text: &str, path: &[&str], value: &Value) -> Result<Stri
     Ok(format!("{text}{end}{gap}{head}{nl}{line}"))
 }
 
-trait PathPrefix {
-    fn starts_with_path(&self, path: &[&str]) -> bool;
+/// Returns the keys of a path as TOML writes them, with dots between.
+fn path_text(path: &[&str]) -> String {
+    let keys: Vec<String> = path.iter().map(|key| key_text(key)).collect();
+    keys.join(".")
 }
 
-impl PathPrefix for Vec<String> {
-    fn starts_with_path(&self, path: &[&str]) -> bool {
-        self.len() >= path.len() && self.iter().zip(path).all(|(a, b)| a == b)
+/// Returns the table at `path`, which may be inside a value.
+fn table_at<'d>(document: &'d mut DocumentMut, path: &[&str]) -> Option<&'d mut dyn TableLike> {
+    let mut here = document.as_item_mut();
+    for key in path {
+        here = here.get_mut(key)?;
     }
+    here.as_table_like_mut()
 }
 
 /// Has the library edit what is inside values; `None` if `edit` does not find its place.

@@ -17,6 +17,13 @@ pub(super) struct Statement {
     pub value: Range<usize>,
 }
 
+impl Statement {
+    /// Returns whether it is `path`, or below it.
+    pub(super) fn is_within(&self, path: &[&str]) -> bool {
+        self.path.len() >= path.len() && self.path.iter().zip(path).all(|(a, b)| a == b)
+    }
+}
+
 /// A text and its statements, in their order.
 pub(super) struct Statements<'a> {
     pub text: &'a str,
