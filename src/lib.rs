@@ -33,6 +33,7 @@
 //! | what `--json` prints | `render::json_output`; the codes of errors are [`problem::ProblemKind`] |
 //! | what moved between two locks | [`lock::difference`]; of the commits of comfy.lock, [`history`] |
 //! | what a bisect tries next | [`bisect::PrefixSearch`]; the files of a try, [`bisect::mixture`] |
+//! | what code and model files can do | [`scan`]: `scan::finding` is what is found, `scan::rules` the table of rules, a file for each family |
 //! | what a command does | [`cli`]: a file for each command |
 //!
 //! To add a kind: its address in [`ids`], a file in [`kinds`], a line in [`kinds::KINDS`]; what root
@@ -56,6 +57,7 @@
 //! pure    tree      text problem manifest
 //! pure    workflow  text problem manifest
 //! pure    adopt     text problem tree manifest
+//! pure    scan      text problem
 //! pure    lock      text problem progress tree manifest
 //! pure    desired   text problem ids roles manifest lock
 //! pure    plan      text problem ids manifest lock desired
@@ -119,6 +121,7 @@ mod project;
 mod records;
 pub mod render;
 mod roles;
+mod scan;
 #[cfg(test)]
 mod testing;
 mod text;

@@ -1,0 +1,31 @@
+//! The bytes that are scanned, wherever they are.
+
+use std::io;
+
+/// Bytes that are read at any offset: a file of many GiB is never read as a whole.
+pub(crate) trait ReadAt {
+    /// Returns how many bytes there are.
+    fn size(&self) -> u64;
+
+    /// Fills `buffer` with the bytes from `offset` on, and returns how many there were: fewer than
+    /// asked for at the end alone.
+    ///
+    /// # Errors
+    /// What the system says of the read.
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
+}
+
+impl ReadAt for [u8] {
+    fn size(&self) -> u64 {
+        self.len() as u64
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let start = usize::try_from(offset)
+            .unwrap_or(usize::MAX)
+            .min(self.len());
+        let n = buffer.len().min(self.len() - start);
+        buffer[..n].copy_from_slice(&self[start..start + n]);
+        Ok(n)
+    }
+}

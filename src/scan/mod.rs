@@ -1,0 +1,10 @@
+//! What code and model files can do, found without running them.
+//!
+//! Everything here is data in, findings out: `host` reads the files, and a confined process of
+//! comfy's own calls this room, since a parser that reads hostile bytes may crash.
+
+pub(crate) mod content;
+pub(crate) mod finding;
+pub(crate) mod model_file;
+pub(crate) mod python;
+pub(crate) mod rules;

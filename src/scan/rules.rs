@@ -1,0 +1,68 @@
+//! The table of rules: each is one thing that code or a model file can do.
+//!
+//! A family of rules is a file, `RULES` in it is its part of the table, and what finds them stands
+//! beside it.
+
+use super::finding::{Category, Intent, Severity};
+
+/// One thing that is looked for.
+#[derive(Debug)]
+pub(crate) struct Rule {
+    /// Words with hyphens; `policy.accept` names it, so it never changes.
+    pub id: &'static str,
+    pub category: Category,
+    /// What a finding has unless its place says more.
+    pub severity: Severity,
+    /// What it is for, if the rule is about a purpose.
+    pub intent: Option<Intent>,
+    /// One line: what was found.
+    pub reason: &'static str,
+    /// Why it matters in ComfyUI.
+    pub why: &'static str,
+    /// What to write instead, or when to accept it.
+    pub fix: &'static str,
+    /// Code that has it, and twins that do not.
+    pub examples: &'static [Example],
+}
+
+impl PartialEq for Rule {
+    fn eq(&self, other: &Rule) -> bool {
+        self.id == other.id
+    }
+}
+
+impl Eq for Rule {}
+
+/// A piece of source, and whether the rule finds something in it.
+#[derive(Debug)]
+pub(crate) struct Example {
+    pub code: &'static str,
+    pub found: bool,
+}
+
+/// Every family.
+const FAMILIES: &[&[Rule]] = &[];
+
+/// Returns every rule.
+pub(crate) fn all_rules() -> impl Iterator<Item = &'static Rule> {
+    FAMILIES.iter().flat_map(|family| family.iter())
+}
+
+pub(crate) fn find_rule(id: &str) -> Option<&'static Rule> {
+    all_rules().find(|rule| rule.id == id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_unique_words_with_hyphens() {
+        let mut seen = std::collections::BTreeSet::new();
+        for rule in all_rules() {
+            assert!(seen.insert(rule.id), "{} is there twice", rule.id);
+            let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+            assert!(rule.id.chars().all(good), "{}", rule.id);
+        }
+    }
+}
