@@ -64,8 +64,8 @@
 //! pure    kinds     text problem ids manifest lock desired plan
 //! pure    confine   text manifest desired
 //! pure    bisect    text problem manifest lock
-//! effects render    text problem progress ids manifest lock plan
-//! effects host      text problem progress ids roles tree adopt manifest lock desired plan confine
+//! effects render    text problem progress ids scan manifest lock plan
+//! effects host      text problem progress ids roles tree adopt scan manifest lock desired plan confine
 //! effects doctor    manifest plan
 //! effects history   text problem lock host
 //! effects records   text problem ids desired host
@@ -74,7 +74,7 @@
 //! effects apply     text problem progress ids manifest desired plan kinds render host records
 //! effects project   text problem manifest lock desired plan host
 //! effects demo      text problem render host
-//! effects cli       text problem progress ids roles tree workflow manifest adopt lock desired plan kinds bisect render host history doctor records gateway launch apply project demo
+//! effects cli       text problem progress ids roles tree workflow manifest adopt scan lock desired plan kinds bisect render host history doctor records gateway launch apply project demo
 //! ```
 //!
 //! # Glossary

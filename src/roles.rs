@@ -18,6 +18,8 @@ pub(crate) enum Role {
     Probe,
     /// Writes the log of a launch without a terminal.
     LogWriter,
+    /// Parses files that nobody trusts.
+    Parser,
 }
 
 impl Role {
@@ -31,6 +33,7 @@ impl Role {
             Role::Build => "__build",
             Role::Probe => "__probe",
             Role::LogWriter => "__log",
+            Role::Parser => "__parse",
         }
     }
 }

@@ -35,6 +35,7 @@ mod remove;
 mod restart;
 mod rollback;
 mod run;
+mod scan;
 mod set;
 mod shell;
 mod start;
@@ -144,6 +145,7 @@ enum Command {
     Exec(exec::ExecArgs),
     Doctor(doctor::DoctorArgs),
     Verify(verify::VerifyArgs),
+    Scan(scan::ScanArgs),
     Gc(gc::GcArgs),
     Dedupe(dedupe::DedupeArgs),
     Cache(cache::CacheArgs),
@@ -173,6 +175,8 @@ enum Command {
     Probe,
     #[command(name = Role::LogWriter.subcommand(), hide = true)]
     LogWriter,
+    #[command(name = Role::Parser.subcommand(), hide = true)]
+    Parser,
 }
 
 /// Parses the command line, runs the command, and prints errors.
@@ -210,6 +214,7 @@ pub fn main() -> ExitCode {
         Command::Build => return crate::host::build::process::serve_job(),
         Command::Probe => return crate::launch::add_only_probe::serve_probe(),
         Command::LogWriter => return crate::launch::log_writer::serve_log(),
+        Command::Parser => return crate::host::scan::serve_parser(),
         Command::Root => {
             return crate::apply::root_side::serve_apply(&|r| project::for_root(&r.dir, &r.host));
         }
@@ -310,6 +315,7 @@ fn run(cli: &CommandLine) -> Result<u8> {
         Command::Exec(a) => exec::run(g, a),
         Command::Doctor(a) => doctor::run(g, a),
         Command::Verify(a) => verify::run(g, a),
+        Command::Scan(a) => scan::run(g, a),
         Command::Gc(a) => gc::run(g, a),
         Command::Dedupe(a) => dedupe::run(g, a),
         Command::Cache(a) => cache::run(g, a),
@@ -325,7 +331,8 @@ fn run(cli: &CommandLine) -> Result<u8> {
         | Command::Gateway
         | Command::Build
         | Command::Probe
-        | Command::LogWriter => Ok(EXIT_ERROR),
+        | Command::LogWriter
+        | Command::Parser => Ok(EXIT_ERROR),
     }
 }
 

@@ -24,6 +24,7 @@ pub(crate) mod registry;
 pub(crate) mod reserved_ids;
 pub mod roles;
 pub(crate) mod sandbox_state;
+pub(crate) mod scan;
 pub mod sealed;
 pub(crate) mod shares;
 pub(crate) mod signals;

@@ -6,6 +6,10 @@ pub(crate) mod other_tools;
 pub(crate) mod plan_json;
 pub(crate) mod plan_text;
 pub(crate) mod sbom;
+pub(crate) mod scan_html;
+pub(crate) mod scan_json;
+pub(crate) mod scan_sarif;
+pub(crate) mod scan_text;
 pub(crate) mod shell_screen;
 pub(crate) mod verify_text;
 

@@ -15,7 +15,7 @@ pub(crate) trait ReadAt {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
 }
 
-impl ReadAt for [u8] {
+impl ReadAt for &[u8] {
     fn size(&self) -> u64 {
         self.len() as u64
     }
@@ -28,4 +28,23 @@ impl ReadAt for [u8] {
         buffer[..n].copy_from_slice(&self[start..start + n]);
         Ok(n)
     }
+}
+
+/// Returns the first bytes, at most `most`.
+///
+/// # Errors
+/// What the system says of the read.
+pub(crate) fn read_start(content: &dyn ReadAt, most: u64) -> io::Result<Vec<u8>> {
+    let wanted = usize::try_from(content.size().min(most)).unwrap_or(0);
+    let mut bytes = vec![0; wanted];
+    let mut filled = 0;
+    while filled < wanted {
+        let n = content.read_at(filled as u64, &mut bytes[filled..])?;
+        if n == 0 {
+            break;
+        }
+        filled += n;
+    }
+    bytes.truncate(filled);
+    Ok(bytes)
 }

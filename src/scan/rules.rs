@@ -41,7 +41,10 @@ pub(crate) struct Example {
 }
 
 /// Every family.
-const FAMILIES: &[&[Rule]] = &[];
+const FAMILIES: &[&[Rule]] = &[
+    super::carrier::rules::RULES,
+    super::javascript::rules::RULES,
+];
 
 /// Returns every rule.
 pub(crate) fn all_rules() -> impl Iterator<Item = &'static Rule> {

@@ -106,6 +106,20 @@ impl SeatbeltProfile {
         p
     }
 
+    /// The profile of a process that parses: no files, no programs, no network.
+    #[cfg_attr(
+        target_os = "linux",
+        expect(dead_code, reason = "Landlock and seccomp do it here")
+    )]
+    pub(crate) fn for_parser(c: &Confinement) -> SeatbeltProfile {
+        let mut p = SeatbeltProfile::with_texts(&[texts::HEAD]);
+        p.add_files(c);
+        p.text += "(deny network*)\n";
+        p.text += texts::NO_MESSENGERS;
+        p.text += texts::TAIL;
+        p
+    }
+
     /// The profile of the gateway: no files, no programs, its ports.
     #[cfg_attr(
         all(target_os = "linux", not(test)),

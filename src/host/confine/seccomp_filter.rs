@@ -94,6 +94,36 @@ pub(crate) fn apply_without_services() -> Result<()> {
     apply_to(&FAMILIES[1..])
 }
 
+/// The filter of a process that reads what it is handed and answers: no sockets of its own, no
+/// programs, no signals to others, no files by a name.
+///
+/// # Errors
+/// As [`apply_filters`].
+pub(crate) fn apply_for_parser() -> Result<()> {
+    let what = || "filter system calls".to_string();
+    apply_to(&FAMILIES[1..])?;
+    let calls = [
+        libc::SYS_socket,
+        libc::SYS_socketpair,
+        libc::SYS_connect,
+        libc::SYS_execve,
+        libc::SYS_execveat,
+        libc::SYS_kill,
+        libc::SYS_openat,
+        libc::SYS_unlinkat,
+        libc::SYS_renameat2,
+        libc::SYS_mkdirat,
+        libc::SYS_prlimit64,
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_open,
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_fork,
+    ];
+    let rules = Ok(calls.map(|nr| (nr, Vec::new())).into());
+    let program = build_filter(libc::EPERM, rules).with_context(what)?;
+    seccompiler::apply_filter(&program).with_context(what)
+}
+
 fn apply_to(families: &[i32]) -> Result<()> {
     let what = || "filter system calls".to_string();
     // Answered as done: a copied folder has the set-gid bit by inheritance, and a filter cannot

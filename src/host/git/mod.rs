@@ -4,6 +4,7 @@
 //! Neither ever sees a configuration, hook, filter or work tree that a third party wrote.
 
 mod bare_repository;
+pub(crate) mod blobs;
 pub(crate) mod checkout;
 pub(crate) mod distance;
 mod error;

@@ -49,7 +49,7 @@ pub(super) fn open_repository(folder: &Path) -> Result<Repository> {
     Repository::open_bare(folder).with_context(|| format!("open {}", folder.display()))
 }
 
-fn libgit2_id(oid: &ObjectId) -> Result<git2::Oid> {
+pub(super) fn libgit2_id(oid: &ObjectId) -> Result<git2::Oid> {
     git2::Oid::from_bytes(&oid.0).context("read an object id")
 }
 

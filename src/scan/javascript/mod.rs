@@ -1,0 +1,445 @@
+//! JavaScript by syntax tree, without data flow: what the owner's browser would run.
+
+mod page;
+pub(crate) mod rules;
+
+use oxc_allocator::Allocator;
+use oxc_ast::ast::{
+    Argument, AssignmentExpression, AssignmentTarget, CallExpression, ExportAllDeclaration,
+    ExportFromDeclaration, Expression, ImportDeclaration, ImportExpression, NewExpression,
+    StringLiteral, TemplateElement,
+};
+use oxc_ast_visit::{Visit, walk};
+use oxc_parser::Parser;
+use oxc_span::{GetSpan, SourceType, Span};
+
+pub(crate) use self::page::scan_page;
+use super::carrier;
+use super::finding::Finding;
+use super::rules::Rule;
+
+/// Scans a script; `first_line` is how many lines stand before it in its file.
+pub(crate) fn scan_script(path: &str, text: &str, first_line: u32) -> Vec<Finding> {
+    let allocator = Allocator::default();
+    let typed = [".ts", ".tsx"]
+        .iter()
+        .any(|e| path.to_ascii_lowercase().ends_with(e));
+    let kinds = if typed {
+        [SourceType::ts(), SourceType::tsx()]
+    } else {
+        [SourceType::mjs(), SourceType::cjs()]
+    };
+    let mut why = String::new();
+    for kind in kinds.map(|k| if typed { k } else { k.with_jsx(true) }) {
+        let parsed = Parser::new(&allocator, text, kind).parse();
+        if parsed.panicked {
+            why = parsed
+                .diagnostics
+                .iter()
+                .next()
+                .map(|d| d.to_string())
+                .unwrap_or_default();
+            continue;
+        }
+        let mut scan = ScriptScan {
+            path,
+            text,
+            first_line,
+            line_starts: line_starts(text),
+            found: Vec::new(),
+        };
+        scan.visit_program(&parsed.program);
+        return scan.found;
+    }
+    vec![carrier::unparseable(
+        path,
+        &format!(
+            "cannot be parsed as JavaScript: {}",
+            crate::text::escape_text(&why)
+        ),
+    )]
+}
+
+fn line_starts(text: &str) -> Vec<usize> {
+    let ends = text.bytes().enumerate().filter(|(_, b)| *b == b'\n');
+    std::iter::once(0).chain(ends.map(|(i, _)| i + 1)).collect()
+}
+
+struct ScriptScan<'s> {
+    path: &'s str,
+    text: &'s str,
+    first_line: u32,
+    line_starts: Vec<usize>,
+    found: Vec<Finding>,
+}
+
+impl ScriptScan<'_> {
+    fn add(&mut self, rule: &'static Rule, span: Span, message: String) {
+        let at = span.start as usize;
+        let line = self
+            .line_starts
+            .partition_point(|s| *s <= at)
+            .saturating_sub(1);
+        let start = self.line_starts[line];
+        let whole = self.text[start..].lines().next().unwrap_or_default();
+        // A line of a bundle has megabytes: what is shown begins near the place.
+        let shown = if whole.len() > super::finding::LONGEST_SNIPPET {
+            self.text[at..].lines().next().unwrap_or_default()
+        } else {
+            whole.trim()
+        };
+        let column = self.text[start..at.min(self.text.len())].chars().count() + 1;
+        let line = u32::try_from(line + 1)
+            .unwrap_or(u32::MAX)
+            .saturating_add(self.first_line);
+        let same = |f: &Finding| f.rule == rule && f.line == line && f.column as usize == column;
+        if self.found.iter().rev().take(4).any(same) {
+            return;
+        }
+        self.found.push(Finding {
+            line,
+            column: u32::try_from(column).unwrap_or(u32::MAX),
+            snippet: carrier::cut_snippet(shown),
+            ..Finding::about_file(rule, self.path, message)
+        });
+    }
+
+    /// A call of `name` with or without `new`.
+    fn check_call(&mut self, name: &str, arguments: &[Argument<'_>], span: Span) {
+        let first = arguments.first().and_then(Argument::as_expression);
+        let text = first.and_then(start_of_text);
+        let last = name.rsplit('.').next().unwrap_or(name);
+        let runs_text = matches!(name, "eval" | "Function" | "execScript")
+            || matches!(name, "setTimeout" | "setInterval") && text.is_some();
+        if runs_text {
+            let decodes = arguments
+                .iter()
+                .filter_map(Argument::as_expression)
+                .any(decodes_text);
+            if decodes {
+                self.add(
+                    &rules::HIDDEN_EVAL,
+                    span,
+                    format!("`{last}` runs what is decoded here"),
+                );
+            } else {
+                self.add(&rules::EVAL, span, format!("`{last}` runs a text"));
+            }
+        }
+        let remote = text.as_deref().filter(|t| is_remote(t));
+        match (name, last, remote) {
+            ("importScripts", _, Some(to)) | ("navigator.serviceWorker.register", _, Some(to)) => {
+                self.add(&rules::REMOTE_CODE, span, from_host(to));
+            }
+            ("fetch" | "WebSocket" | "EventSource" | "navigator.sendBeacon", _, Some(to))
+            | (_, "ajax" | "axios", Some(to)) => {
+                self.add(&rules::REMOTE_REQUEST, span, to_host(to));
+            }
+            (_, "get" | "post" | "put" | "request", Some(to)) if name.starts_with("axios.") => {
+                self.add(&rules::REMOTE_REQUEST, span, to_host(to));
+            }
+            (_, "open", _) => {
+                let second = arguments.get(1).and_then(Argument::as_expression);
+                let to = second.and_then(start_of_text).filter(|t| is_remote(t));
+                if let Some(to) = to.filter(|_| text.as_deref().is_some_and(is_method)) {
+                    self.add(&rules::REMOTE_REQUEST, span, to_host(&to));
+                }
+            }
+            ("navigator.clipboard.readText" | "navigator.clipboard.read", _, _) => {
+                self.add(
+                    &rules::CLIPBOARD_READ,
+                    span,
+                    "it reads what was copied last".into(),
+                );
+            }
+            (_, "getItem", _) if name.ends_with("Storage.getItem") => {
+                if let Some(key) = text.filter(|t| names_a_secret(t)) {
+                    self.add(&rules::TOKEN_READ, span, reads_key(&key));
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+impl<'a> Visit<'a> for ScriptScan<'_> {
+    fn visit_call_expression(&mut self, call: &CallExpression<'a>) {
+        if let Some(name) = dotted_name(&call.callee) {
+            self.check_call(&name, &call.arguments, call.span);
+        }
+        walk::walk_call_expression(self, call);
+    }
+
+    fn visit_new_expression(&mut self, new: &NewExpression<'a>) {
+        if let Some(name) = dotted_name(&new.callee) {
+            self.check_call(&name, &new.arguments, new.span);
+        }
+        walk::walk_new_expression(self, new);
+    }
+
+    fn visit_import_expression(&mut self, import: &ImportExpression<'a>) {
+        if let Some(to) = start_of_text(&import.source).filter(|t| is_remote(t)) {
+            self.add(&rules::REMOTE_CODE, import.span, from_host(&to));
+        }
+        walk::walk_import_expression(self, import);
+    }
+
+    fn visit_import_declaration(&mut self, import: &ImportDeclaration<'a>) {
+        if is_remote(&import.source.value) {
+            self.add(
+                &rules::REMOTE_CODE,
+                import.span,
+                from_host(&import.source.value),
+            );
+        }
+        walk::walk_import_declaration(self, import);
+    }
+
+    fn visit_export_all_declaration(&mut self, export: &ExportAllDeclaration<'a>) {
+        if is_remote(&export.source.value) {
+            self.add(
+                &rules::REMOTE_CODE,
+                export.span,
+                from_host(&export.source.value),
+            );
+        }
+        walk::walk_export_all_declaration(self, export);
+    }
+
+    fn visit_export_from_declaration(&mut self, export: &ExportFromDeclaration<'a>) {
+        if is_remote(&export.source.value) {
+            self.add(
+                &rules::REMOTE_CODE,
+                export.span,
+                from_host(&export.source.value),
+            );
+        }
+        walk::walk_export_from_declaration(self, export);
+    }
+
+    fn visit_assignment_expression(&mut self, it: &AssignmentExpression<'a>) {
+        let member = it
+            .left
+            .as_simple_assignment_target()
+            .and_then(|t| t.as_member_expression());
+        let property = member.and_then(|m| m.static_property_name());
+        if let Some("src" | "href") = property
+            && let Some(to) = start_of_text(&it.right).filter(|t| is_remote(t))
+            && is_script_address(&to)
+        {
+            self.add(&rules::REMOTE_CODE, it.span, from_host(&to));
+        }
+        // `document.cookie = …` writes.
+        let writes_cookie = matches!(&it.left, AssignmentTarget::StaticMemberExpression(m)
+            if m.property.name == "cookie");
+        if writes_cookie {
+            self.visit_expression(&it.right);
+        } else {
+            walk::walk_assignment_expression(self, it);
+        }
+    }
+
+    fn visit_expression(&mut self, it: &Expression<'a>) {
+        if it.is_member_expression()
+            && let Some(name) = dotted_name(it)
+        {
+            if name == "document.cookie" {
+                self.add(
+                    &rules::TOKEN_READ,
+                    it.span(),
+                    "it reads the page's cookies".into(),
+                );
+            } else if let Some((store, key)) = name.split_once('.')
+                && matches!(store, "localStorage" | "sessionStorage")
+                && names_a_secret(key)
+            {
+                self.add(&rules::TOKEN_READ, it.span(), reads_key(key));
+            }
+        }
+        walk::walk_expression(self, it);
+    }
+
+    fn visit_string_literal(&mut self, it: &StringLiteral<'a>) {
+        if is_webhook(&it.value) {
+            self.add(&rules::WEBHOOK, it.span, to_host(&it.value));
+        }
+    }
+
+    fn visit_template_element(&mut self, it: &TemplateElement<'a>) {
+        if is_webhook(&it.value.raw) {
+            self.add(&rules::WEBHOOK, it.span, to_host(&it.value.raw));
+        }
+    }
+}
+
+/// The name of what is called or read, `a.b.c`, without `window`; constant parts of `a['b']` too.
+fn dotted_name(e: &Expression<'_>) -> Option<String> {
+    let name = match e.get_inner_expression() {
+        Expression::Identifier(id) => id.name.to_string(),
+        // `(0, eval)(x)` calls eval in the global scope.
+        Expression::SequenceExpression(s) => return dotted_name(s.expressions.last()?),
+        Expression::StaticMemberExpression(m) => {
+            format!("{}.{}", dotted_name(&m.object)?, m.property.name)
+        }
+        Expression::ComputedMemberExpression(m) => {
+            format!(
+                "{}.{}",
+                dotted_name(&m.object)?,
+                constant_text(&m.expression)?
+            )
+        }
+        _ => return None,
+    };
+    let globals = ["window.", "globalThis.", "self.", "top.", "parent."];
+    let mut short = name.as_str();
+    while let Some(rest) = globals.iter().find_map(|g| short.strip_prefix(g)) {
+        short = rest;
+    }
+    Some(short.to_string())
+}
+
+/// The text of a constant expression.
+fn constant_text(e: &Expression<'_>) -> Option<String> {
+    match e.get_inner_expression() {
+        Expression::StringLiteral(s) => Some(s.value.to_string()),
+        Expression::TemplateLiteral(t) if t.expressions.is_empty() => {
+            Some(t.quasis.first()?.value.raw.to_string())
+        }
+        Expression::BinaryExpression(b) if b.operator.as_str() == "+" => {
+            Some(constant_text(&b.left)? + &constant_text(&b.right)?)
+        }
+        _ => None,
+    }
+}
+
+/// What a text begins with: its constant part on the left.
+fn start_of_text(e: &Expression<'_>) -> Option<String> {
+    if let Some(text) = constant_text(e) {
+        return Some(text);
+    }
+    match e.get_inner_expression() {
+        Expression::TemplateLiteral(t) => {
+            Some(t.quasis.first()?.value.raw.to_string()).filter(|s| !s.is_empty())
+        }
+        Expression::BinaryExpression(b) if b.operator.as_str() == "+" => start_of_text(&b.left),
+        _ => None,
+    }
+}
+
+/// Whether a call that decodes text is in the expression.
+fn decodes_text(e: &Expression<'_>) -> bool {
+    struct Decoders(bool);
+    impl<'a> Visit<'a> for Decoders {
+        fn visit_call_expression(&mut self, call: &CallExpression<'a>) {
+            const NAMES: &[&str] = &[
+                "atob",
+                "unescape",
+                "decodeURIComponent",
+                "String.fromCharCode",
+            ];
+            let name = dotted_name(&call.callee);
+            self.0 |= name.is_some_and(|n| NAMES.contains(&n.as_str()));
+            walk::walk_call_expression(self, call);
+        }
+    }
+    let mut decoders = Decoders(false);
+    decoders.visit_expression(e);
+    decoders.0
+}
+
+/// Whether an address leads to another machine.
+fn is_remote(address: &str) -> bool {
+    let lower = address.trim().to_ascii_lowercase();
+    let schemes = ["https://", "http://", "wss://", "ws://", "//"];
+    let Some(rest) = schemes.iter().find_map(|s| lower.strip_prefix(s)) else {
+        return false;
+    };
+    let local = ["localhost", "127.", "[::1]", "0.0.0.0"];
+    !rest.is_empty() && !local.iter().any(|l| rest.starts_with(l))
+}
+
+fn is_script_address(address: &str) -> bool {
+    let path = address.split(['?', '#']).next().unwrap_or_default();
+    [".js", ".mjs", ".cjs"].iter().any(|e| path.ends_with(e))
+}
+
+fn is_method(text: &str) -> bool {
+    ["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD"].contains(&text.to_ascii_uppercase().as_str())
+}
+
+fn is_webhook(text: &str) -> bool {
+    const PARTS: &[&str] = &[
+        "discord.com/api/webhooks/",
+        "discordapp.com/api/webhooks/",
+        "api.telegram.org/bot",
+        "hooks.slack.com/services/",
+        "webhook.site/",
+    ];
+    PARTS.iter().any(|p| text.contains(p))
+}
+
+fn names_a_secret(key: &str) -> bool {
+    let lower = key.to_ascii_lowercase();
+    let words = [
+        "token", "apikey", "api_key", "api-key", "auth", "password", "secret", "session",
+    ];
+    words.iter().any(|w| lower.contains(w)) && !lower.contains("author")
+}
+
+fn host_of(address: &str) -> String {
+    let rest = address.split_once("//").map_or(address, |(_, rest)| rest);
+    let host = rest.split(['/', '?', '#', '$']).next().unwrap_or_default();
+    crate::text::escape_text(host)
+}
+
+fn from_host(address: &str) -> String {
+    format!("the code comes from {}", host_of(address))
+}
+
+fn to_host(address: &str) -> String {
+    format!("it connects to {}", host_of(address))
+}
+
+fn reads_key(key: &str) -> String {
+    format!("it reads \"{}\"", crate::text::escape_text(key))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_rule_finds_its_examples_and_not_their_twins() {
+        for rule in rules::RULES {
+            for example in rule.examples {
+                let found = scan_script("a.js", example.code, 0);
+                let is_found = found.iter().any(|f| f.rule == rule);
+                assert_eq!(is_found, example.found, "{}: {}", rule.id, example.code);
+            }
+        }
+    }
+
+    #[test]
+    fn a_finding_has_its_line_and_column_and_what_cannot_be_parsed_is_one() {
+        let found = scan_script("a.js", "const a = 1;\n  é(); eval(x)\n", 4);
+        let places: Vec<_> = found
+            .iter()
+            .map(|f| (f.line, f.column, &*f.snippet))
+            .collect();
+        assert_eq!(places, [(6, 8, "é(); eval(x)")]);
+        assert_eq!(
+            scan_script("a.js", "function (", 0)[0].rule.id,
+            "carrier-unparseable"
+        );
+        // JSX, CommonJS and TypeScript are what nodes write too.
+        assert!(scan_script("a.js", "return_ = 1; module.exports = <div/>;", 0).is_empty());
+        assert!(scan_script("a.ts", "const a: number = 1; export type B = string;", 0).is_empty());
+        let page =
+            "<html>\n<script src=\"https://cdn.test/a.js\"></script>\n<script>\neval(x)</script>";
+        let found: Vec<_> = scan_page("a.html", page)
+            .iter()
+            .map(|f| (f.rule.id, f.line))
+            .collect();
+        assert_eq!(found, [("js-remote-code", 2), ("js-eval", 4)]);
+    }
+}
