@@ -57,8 +57,8 @@
 //! pure    tree      text problem manifest
 //! pure    workflow  text problem manifest
 //! pure    adopt     text problem tree manifest
-//! pure    scan      text problem
 //! pure    lock      text problem progress tree manifest
+//! pure    scan      text problem manifest lock
 //! pure    desired   text problem ids roles manifest lock
 //! pure    plan      text problem ids manifest lock desired
 //! pure    kinds     text problem ids manifest lock desired plan
@@ -68,13 +68,14 @@
 //! effects host      text problem progress ids roles tree adopt scan manifest lock desired plan confine
 //! effects doctor    manifest plan
 //! effects history   text problem lock host
+//! effects review    text problem manifest lock scan tree host
 //! effects records   text problem ids desired host
 //! effects gateway   text problem manifest confine render host
 //! effects launch    text problem ids manifest desired plan confine render host doctor records gateway
 //! effects apply     text problem progress ids manifest desired plan kinds render host records
 //! effects project   text problem manifest lock desired plan host
 //! effects demo      text problem render host
-//! effects cli       text problem progress ids roles tree workflow manifest adopt scan lock desired plan kinds bisect render host history doctor records gateway launch apply project demo
+//! effects cli       text problem progress ids roles tree workflow manifest adopt scan lock desired plan kinds bisect render host history review doctor records gateway launch apply project demo
 //! ```
 //!
 //! # Glossary
@@ -120,6 +121,7 @@ mod progress;
 mod project;
 mod records;
 pub mod render;
+mod review;
 mod roles;
 mod scan;
 #[cfg(test)]

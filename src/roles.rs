@@ -20,6 +20,8 @@ pub(crate) enum Role {
     LogWriter,
     /// Parses files that nobody trusts.
     Parser,
+    /// Becomes the program of `policy.reviewer`.
+    Reviewer,
 }
 
 impl Role {
@@ -34,6 +36,7 @@ impl Role {
             Role::Probe => "__probe",
             Role::LogWriter => "__log",
             Role::Parser => "__parse",
+            Role::Reviewer => "__review",
         }
     }
 }

@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use rayon::prelude::*;
 
-use super::GlobalArgs;
+use super::{GlobalArgs, scan_pins};
 use crate::host::fs;
 use crate::host::git::ref_membership::RefMembership;
 use crate::host::models::resolver::HostModelResolver;
@@ -14,6 +14,7 @@ use crate::problem::{Context, EXIT_FINDINGS, Problem, Result};
 use crate::project::{self, ComfyProject};
 use crate::render;
 use crate::render::bars::TerminalProgress;
+use crate::review::pins::LockScan;
 use crate::text::{count_of, short_commit};
 
 /// Pin everything new in comfy.toml; existing pins that still match do not change
@@ -37,12 +38,11 @@ pub(crate) fn run(global: &GlobalArgs, args: &LockArgs) -> Result<u8> {
     if args.check {
         return check_coverage(&project, args.offline, global.verbose);
     }
-    let resolved = resolve_project(&project, &UpdatePolicy::Keep, args.offline)?;
+    let mut resolved = resolve_project(&project, &UpdatePolicy::Keep, args.offline)?;
+    let scan = scan_pins::scan_resolved(&project, &mut resolved, args.offline)?;
     let written = write_lock(&project, &resolved)?;
-    set_json_data(&resolved, written);
-    for l in resolved.moved.lines() {
-        render::print_stdout(&l);
-    }
+    set_json_data(&resolved, &scan, written);
+    scan_pins::print_moved(&resolved.moved, &scan, false, false);
     let new = resolved
         .moved
         .pins
@@ -134,11 +134,12 @@ pub(crate) fn warn_off_ref(
 
 /// `10 repositories, 158 Python packages, 12 models`
 /// What `--json` prints of a lock that was made.
-pub(crate) fn set_json_data(resolved: &ResolvedLock, written: bool) {
+pub(crate) fn set_json_data(resolved: &ResolvedLock, scan: &LockScan, written: bool) {
     render::json_output::set_data(&serde_json::json!({
         "written": written,
         "moved": resolved.moved,
         "remarks": resolved.remarks,
+        "scan": scan.lines,
     }));
 }
 
@@ -216,8 +217,12 @@ pub(crate) fn resolve_project(
 /// Writes comfy.lock if it differs, through a link of the owner's if there is one: dotfile managers
 /// make such links.
 pub(crate) fn write_lock(project: &ComfyProject, resolved: &ResolvedLock) -> Result<bool> {
-    let text = resolved.lock.render();
-    if project.lock.as_ref().is_some_and(|(_, old)| **old == text) {
+    write_lock_text(project, &resolved.lock.render())
+}
+
+/// The same of a text.
+pub(crate) fn write_lock_text(project: &ComfyProject, text: &str) -> Result<bool> {
+    if project.lock.as_ref().is_some_and(|(_, old)| **old == *text) {
         return Ok(false);
     }
     let me = nix::unistd::geteuid().as_raw();

@@ -1,6 +1,7 @@
 //! The commands, one file each: its arguments, and `run`. What a command does is implemented
 //! elsewhere.
 
+mod accept;
 mod add;
 mod apply;
 mod approval;
@@ -33,9 +34,11 @@ mod outdated_pins;
 mod plan;
 mod remove;
 mod restart;
+mod review;
 mod rollback;
 mod run;
 mod scan;
+mod scan_pins;
 mod set;
 mod shell;
 mod start;
@@ -146,6 +149,8 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     Verify(verify::VerifyArgs),
     Scan(scan::ScanArgs),
+    Review(review::ReviewArgs),
+    Accept(accept::AcceptArgs),
     Gc(gc::GcArgs),
     Dedupe(dedupe::DedupeArgs),
     Cache(cache::CacheArgs),
@@ -177,6 +182,8 @@ enum Command {
     LogWriter,
     #[command(name = Role::Parser.subcommand(), hide = true)]
     Parser,
+    #[command(name = Role::Reviewer.subcommand(), hide = true)]
+    Reviewer,
 }
 
 /// Parses the command line, runs the command, and prints errors.
@@ -214,6 +221,9 @@ pub fn main() -> ExitCode {
         Command::Build => return crate::host::build::process::serve_job(),
         Command::Probe => return crate::launch::add_only_probe::serve_probe(),
         Command::LogWriter => return crate::launch::log_writer::serve_log(),
+        Command::Reviewer => {
+            return crate::host::scan::reviewer::serve_reviewer(render::print_problem);
+        }
         Command::Parser => return crate::host::scan::serve_parser(),
         Command::Root => {
             return crate::apply::root_side::serve_apply(&|r| project::for_root(&r.dir, &r.host));
@@ -316,6 +326,8 @@ fn run(cli: &CommandLine) -> Result<u8> {
         Command::Doctor(a) => doctor::run(g, a),
         Command::Verify(a) => verify::run(g, a),
         Command::Scan(a) => scan::run(g, a),
+        Command::Review(a) => review::run(g, a),
+        Command::Accept(a) => accept::run(g, a),
         Command::Gc(a) => gc::run(g, a),
         Command::Dedupe(a) => dedupe::run(g, a),
         Command::Cache(a) => cache::run(g, a),
@@ -332,7 +344,8 @@ fn run(cli: &CommandLine) -> Result<u8> {
         | Command::Build
         | Command::Probe
         | Command::LogWriter
-        | Command::Parser => Ok(EXIT_ERROR),
+        | Command::Parser
+        | Command::Reviewer => Ok(EXIT_ERROR),
     }
 }
 

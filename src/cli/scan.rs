@@ -1,16 +1,25 @@
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use super::GlobalArgs;
+use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
+
+use super::{GlobalArgs, scan_pins};
 use crate::host::scan;
 use crate::host::scan::sources::{self, ScanUnit};
+use crate::lock::RepositoryPin;
 use crate::problem::{Context, EXIT_FINDINGS, Problem, Result};
-use crate::project::ComfyProject;
+use crate::project::{self, ComfyProject};
 use crate::render::bars::TerminalProgress;
 use crate::render::plan_json::json_text;
+use crate::render::scan_html::GroupDiff;
 use crate::render::scan_text::{self, ScanGroup};
 use crate::render::{self, scan_html, scan_json, scan_sarif};
+use crate::review::changes::{self, FileNotes};
+use crate::review::listing::PinFiles;
+use crate::review::pins;
+use crate::scan::capabilities::Capabilities;
 use crate::scan::finding::Severity;
 use crate::scan::report::ScanReport;
+use crate::text::short_commit;
 
 /// Show what code and model files can do, without running them
 ///
@@ -21,7 +30,8 @@ use crate::scan::report::ScanReport;
     after_help = "Examples:\n  comfy scan                     the live code\n  comfy scan \
         ~/ComfyUI/custom_nodes/some-node\n  comfy scan ~/models            pickles in model files, \
         whatever their names\n  comfy scan . --format sarif > scan.sarif\n  comfy scan . --html \
-        scan.html\n\nExits with 2 if anything at or above --fail-on is found."
+        scan.html\n  comfy scan --new impact-pack   what it newly can do since it was \
+        accepted\n\nExits with 2 if anything at or above --fail-on is found."
 )]
 pub(crate) struct ScanArgs {
     /// The folder or file [default: the live code]
@@ -32,6 +42,12 @@ pub(crate) struct ScanArgs {
     /// Write a page with filters to FILE
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
+    /// Show what the pins of comfy.lock newly can do since they were last accepted [default: all]
+    #[arg(long, value_name = "NODE", num_args = 0.., conflicts_with = "path")]
+    new: Option<Vec<String>>,
+    /// Ask no server; use only the cache
+    #[arg(long, requires = "new")]
+    offline: bool,
     /// The severity from which on the exit code is 2
     #[arg(long, value_enum, default_value = "critical", value_name = "SEVERITY")]
     fail_on: FailOn,
@@ -67,9 +83,12 @@ impl FailOn {
 }
 
 pub(crate) fn run(global: &GlobalArgs, args: &ScanArgs) -> Result<u8> {
+    if let Some(names) = &args.new {
+        return scan_new(global, args, names);
+    }
     let (units, title) = match &args.path {
         Some(path) => {
-            let units = sources::units_of_path(path)?;
+            let units = sources::units_of_path(path, false)?;
             (units, path.display().to_string())
         }
         None => live_units(global)?,
@@ -81,6 +100,71 @@ pub(crate) fn run(global: &GlobalArgs, args: &ScanArgs) -> Result<u8> {
         .zip(reports)
         .collect();
     parts.iter_mut().for_each(|(_, r)| r.sort_worst_first());
+    show_parts(global, args, &parts, &title, &[])
+}
+
+/// What the pins newly can do since they were last accepted.
+fn scan_new(global: &GlobalArgs, args: &ScanArgs, names: &[String]) -> Result<u8> {
+    let project = ComfyProject::open(global)?;
+    let locked = scan_pins::locked_parts(&project, names)?;
+    let git = project::git_store(&project, args.offline)?;
+    let scanner = scan_pins::scanner_of(&git)?;
+    let scans: Vec<(String, Result<ScanReport>)> = locked
+        .parts
+        .par_iter()
+        .map(|(name, pin)| (name.clone(), scanner.report_of(pin)))
+        .collect();
+    let (mut parts, mut diffs) = (Vec::new(), Vec::new());
+    for ((name, report), (_, pin)) in scans.into_iter().zip(&locked.parts) {
+        let report = report.map_err(|p| p.with_prefix(&format!("{name}: ")))?;
+        let last = locked.lock.acceptances.reviews.get(&name);
+        let accepted = last.map(|r| RepositoryPin {
+            commit: r.commit,
+            tree: r.tree,
+            ..(*pin).clone()
+        });
+        let before = accepted.as_ref().and_then(|p| scanner.report_of(p).ok());
+        let then = last.map_or_else(Capabilities::default, |r| {
+            Capabilities::from_words(&r.capabilities)
+        });
+        let lines = Capabilities::of_report(&report).lines_since(&then);
+        let new = match &before {
+            Some(before) => pins::findings_since(&report, before),
+            None => report,
+        };
+        if args.format == ScanFormat::Text && !lines.is_empty() {
+            let since = last.map_or_else(
+                || "nobody has accepted it yet".to_string(),
+                |r| format!("since {}", short_commit(&r.commit.to_string())),
+            );
+            render::print_stdout(&format!("{name}, {since}:\n  {}", lines.join("\n  ")));
+        }
+        if let (Some(accepted), Some(_)) = (&accepted, &args.html) {
+            let (old, now) = (
+                PinFiles::of_pin(&git, accepted),
+                PinFiles::of_pin(&git, pin),
+            );
+            if let (Ok(old), Ok(now)) = (old, now) {
+                let text = changes::unified_text(&old, &now, &FileNotes::new());
+                diffs.push((name.clone(), text));
+            }
+        }
+        parts.push((name, new));
+    }
+    let diffs: Vec<GroupDiff<'_>> = diffs
+        .iter()
+        .map(|(name, text)| GroupDiff { name, text })
+        .collect();
+    show_parts(global, args, &parts, "what is new", &diffs)
+}
+
+fn show_parts(
+    global: &GlobalArgs,
+    args: &ScanArgs,
+    parts: &[(String, ScanReport)],
+    title: &str,
+    diffs: &[GroupDiff<'_>],
+) -> Result<u8> {
     let groups: Vec<ScanGroup<'_>> = parts
         .iter()
         .map(|(name, report)| ScanGroup { name, report })
@@ -89,7 +173,8 @@ pub(crate) fn run(global: &GlobalArgs, args: &ScanArgs) -> Result<u8> {
     parts.iter().for_each(|(_, r)| all.extend(r.clone()));
     all.sort_worst_first();
     if let Some(file) = &args.html {
-        write_page(file, &groups, &title)?;
+        let page = scan_html::scan_page(&groups, diffs, &format!("comfy scan: {title}"));
+        std::fs::write(file, page).with_context(|| format!("write {}", file.display()))?;
     }
     match args.format {
         ScanFormat::Text if global.json => {
@@ -119,16 +204,11 @@ fn live_units(global: &GlobalArgs) -> Result<(Vec<ScanUnit>, String)> {
         ));
     }
     let code = current.join("ComfyUI");
-    Ok((sources::units_of_path(&code)?, "the live code".into()))
+    Ok((sources::units_of_path(&code, true)?, "the live code".into()))
 }
 
 fn group_name(unit: &ScanUnit, title: &str) -> String {
     let name = unit.prefix.trim_end_matches('/').rsplit('/').next();
     name.filter(|n| !n.is_empty())
         .map_or_else(|| title.to_string(), str::to_string)
-}
-
-fn write_page(file: &Path, groups: &[ScanGroup<'_>], title: &str) -> Result<()> {
-    let page = scan_html::scan_page(groups, &[], &format!("comfy scan: {title}"));
-    std::fs::write(file, page).with_context(|| format!("write {}", file.display()))
 }

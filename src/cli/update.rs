@@ -1,6 +1,6 @@
-use super::GlobalArgs;
 use super::lock::{resolve_project, write_lock};
 use super::rollback::{announce_commit, open_for_commit};
+use super::{GlobalArgs, scan_pins};
 use crate::lock::resolve::UpdatePolicy;
 use crate::problem::Result;
 use crate::project::ComfyProject;
@@ -33,22 +33,12 @@ pub(crate) fn run(global: &GlobalArgs, args: &UpdateArgs) -> Result<u8> {
         true => Some(open_for_commit(&project)?),
         false => None,
     };
-    let resolved = resolve_project(&project, &UpdatePolicy::Move(&args.names), false)?;
+    let mut resolved = resolve_project(&project, &UpdatePolicy::Move(&args.names), false)?;
+    let scan = scan_pins::scan_resolved(&project, &mut resolved, false)?;
     // Printed only once it is true.
     let wrote = !args.dry_run && write_lock(&project, &resolved)?;
-    super::lock::set_json_data(&resolved, wrote);
-    for (number, text) in resolved.moved.lines().into_iter().enumerate() {
-        render::print_stdout(&if args.dry_run {
-            text.replacen("Updated", "Would update", 1)
-                .replacen("Added", "Would add", 1)
-                .replacen("Removed", "Would remove", 1)
-        } else {
-            text
-        });
-        for commit in resolved.moved.commits_of_line(number) {
-            render::print_stdout(&format!("    {commit}"));
-        }
-    }
+    super::lock::set_json_data(&resolved, &scan, wrote);
+    scan_pins::print_moved(&resolved.moved, &scan, true, args.dry_run);
     if resolved.moved.is_empty() {
         render::print_note(&match &args.names[..] {
             [] => "Everything is up to date.".to_string(),

@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use bytestring::ByteString;
 
+use super::lock::reviews::Acceptances;
 use super::lock::{Lock, LockedPython, ModelPin};
 use super::manifest::{
     Accelerator, ComfyuiSettings, IsolationMode, Manifest, NetworkSettings, PolicySettings,
@@ -106,6 +107,8 @@ pub(crate) struct Desired {
     pub run: RunSettings,
     pub network: NetworkSettings,
     pub policy: PolicySettings,
+    /// What people have accepted of the code.
+    pub acceptances: Acceptances,
     /// The paths that no share may overlap.
     reserved: ReservedPaths,
     source: TomlSource,
@@ -203,6 +206,7 @@ impl Desired {
             run: m.run.clone(),
             network: m.network.clone(),
             policy: m.policy.clone(),
+            acceptances: lock.acceptances.clone(),
             reserved,
             source: m.source.clone(),
         })

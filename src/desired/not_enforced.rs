@@ -1,9 +1,7 @@
 //! Settings of comfy.toml that this version does not enforce.
 
 use crate::manifest::platforms::OperatingSystem;
-use crate::manifest::{
-    ClientPolicy, EgressPolicy, IsolationMode, Manifest, ReviewPolicy, ScanPolicy,
-};
+use crate::manifest::{ClientPolicy, EgressPolicy, IsolationMode, Manifest};
 
 /// Lists the settings of comfy.toml, defaults included, that this version does not enforce on this
 /// platform.
@@ -55,13 +53,6 @@ pub(super) fn not_enforced(m: &Manifest, os: OperatingSystem) -> Vec<String> {
 
 fn not_yet(m: &Manifest) -> Vec<String> {
     let mut out = Vec::new();
-    // A default that nobody wrote promises nothing to anybody.
-    if m.policy.scan != ScanPolicy::Off && m.source.has_key(&["policy", "scan"]) {
-        out.push(format!("policy.scan = \"{}\"", m.policy.scan));
-    }
-    if m.policy.review != ReviewPolicy::Off {
-        out.push(format!("policy.review = \"{}\"", m.policy.review));
-    }
     if m.comfyui.allow_remote && m.host.isolation == IsolationMode::None {
         out.push("comfyui.allow_remote: whoever reaches the port may use ComfyUI".into());
     }

@@ -73,6 +73,26 @@ fn run_captured(
     })
 }
 
+/// Becomes a program with this environment alone; returns only if it cannot.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a confined process becomes what it was made for"
+)]
+pub(crate) fn become_program(
+    program: &std::path::Path,
+    arguments: &[String],
+    environment: &[(&str, &str)],
+) -> Problem {
+    use std::os::unix::process::CommandExt;
+    let failed = Command::new(program)
+        .args(arguments)
+        .env_clear()
+        .envs(environment.iter().copied())
+        .current_dir("/")
+        .exec();
+    Problem::new(format!("could not start {}: {failed}", program.display()))
+}
+
 /// The sum of the column MEM of top(1) in the rows of `uid`; `None`: it has no such table.
 fn footprint_of(uid: u32, table: &str) -> Option<u64> {
     let mut lines = table

@@ -105,3 +105,31 @@ impl Drop for RawMode {
         let _ = tcsetattr(stdin, SetArg::TCSAFLUSH, &self.0);
     }
 }
+
+/// Shows a text in the pager of the environment, `less` by default, if stdout is a terminal and the
+/// pager starts; else returns false.
+#[expect(clippy::disallowed_methods, reason = "the owner's own pager")]
+pub(crate) fn page_text(text: &str) -> bool {
+    use std::io::{IsTerminal, Write};
+    if !std::io::stdout().is_terminal() || nix::unistd::geteuid().is_root() {
+        return false;
+    }
+    let asked = super::env::var("PAGER").filter(|p| !p.trim().is_empty());
+    let words = asked
+        .and_then(|p| shlex::split(&p))
+        .filter(|w| !w.is_empty())
+        .unwrap_or_else(|| vec!["less".into(), "-RX".into()]);
+    let mut command = std::process::Command::new(&words[0]);
+    command
+        .args(&words[1..])
+        .stdin(std::process::Stdio::piped());
+    let Ok(mut pager) = command.spawn() else {
+        return false;
+    };
+    if let Some(mut stdin) = pager.stdin.take() {
+        // Whoever leaves the pager early wants no more.
+        let _ = stdin.write_all(crate::text::sanitize(text, false).as_bytes());
+    }
+    let _ = pager.wait();
+    true
+}

@@ -11,6 +11,7 @@ pub(crate) mod newer;
 pub(crate) mod python;
 pub(crate) mod requirements;
 pub(crate) mod resolve;
+pub(crate) mod reviews;
 pub(crate) mod safetensors;
 mod sections;
 pub(crate) mod tree_facts;
@@ -44,6 +45,8 @@ pub(crate) struct Lock {
     pub python: Option<LockedPython>,
     /// By the path in their share.
     pub models: Table<Arc<ModelPin>>,
+    /// What people have accepted of the code.
+    pub acceptances: reviews::Acceptances,
 }
 
 /// One repository at one commit.

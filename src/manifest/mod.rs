@@ -323,8 +323,8 @@ macro_rules! choice {
 choice!(
     /// What a finding of the scan does (`policy.scan`).
     ScanPolicy {
-        Block = "block",
         Warn = "warn",
+        Block = "block",
         Off = "off",
     }
 );
@@ -350,7 +350,8 @@ pub(crate) struct PolicySettings {
     pub scan: ScanPolicy,
     pub review: ReviewPolicy,
     pub confinement: ConfinementPolicy,
-    #[expect(dead_code, reason = "checked; enforced by a later version")]
+    /// A program that reads the diff of a review, with its arguments.
+    pub reviewer: Option<Vec<String>>,
     pub accept: Vec<AcceptEntry>,
 }
 

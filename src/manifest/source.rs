@@ -57,11 +57,6 @@ impl TomlSource {
         format!("{}:{line}:{column}", self.file_name())
     }
 
-    /// Returns whether the file sets the key itself.
-    pub(crate) fn has_key(&self, path: &[&str]) -> bool {
-        self.key_offset(path, true).is_some()
-    }
-
     /// Returns the folder of the file.
     pub(crate) fn folder(&self) -> Option<&Path> {
         self.path.parent()

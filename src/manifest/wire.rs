@@ -331,7 +331,7 @@ pub(crate) struct TomlNetwork {
 pub(crate) struct TomlPolicy {
     /// What a finding of the scan does.
     #[schemars(extend("enum" = ["block", "warn", "off"]))]
-    #[schemars(extend("default" = "block"))]
+    #[schemars(extend("default" = "warn"))]
     pub scan: Option<String>,
     /// Whether new code must have been reviewed.
     #[schemars(extend("enum" = ["required", "off"]))]
@@ -341,6 +341,10 @@ pub(crate) struct TomlPolicy {
     #[schemars(extend("enum" = ["required", "warn"]))]
     #[schemars(extend("default" = "required"))]
     pub confinement: Option<String>,
+    /// A program that reads the diff of `comfy review` on stdin and prints findings as JSON; it runs
+    /// confined.
+    #[schemars(extend("default" = []))]
+    pub reviewer: Option<Vec<String>>,
     /// Findings of the scan that are accepted.
     #[schemars(extend("default" = []))]
     pub accept: Option<Vec<TomlAccept>>,

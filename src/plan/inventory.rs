@@ -103,6 +103,7 @@ impl Inventory {
             Step::BuildGeneration { .. }
             | Step::BuildPython { .. }
             | Step::BuildVenv { .. }
+            | Step::ScanGeneration { .. }
             | Step::FetchModels { .. }
             | Step::DeleteGroup { .. }
             | Step::ClaimIds { .. }
@@ -161,6 +162,7 @@ impl Inventory {
             // Nothing to forget: what was made stays noted, and the rest never was.
             Step::BuildPython { .. }
             | Step::BuildVenv { .. }
+            | Step::ScanGeneration { .. }
             | Step::FetchModels { .. }
             | Step::CreateGroup { .. }
             | Step::CreateUser { .. }

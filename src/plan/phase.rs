@@ -13,6 +13,8 @@ pub(crate) enum Phase {
     BuildVenv,
     /// The code is compiled by the interpreter of its environment.
     BuildGeneration,
+    /// What was built is scanned before anything else depends on it.
+    ScanGeneration,
     /// The largest download comes last: whatever else fails has failed before it.
     FetchModels,
     /// Commit begins. A group exists before the user whose group it is.
@@ -86,6 +88,7 @@ impl Step {
             Step::BuildPython { .. } => Phase::BuildPython,
             Step::BuildVenv { .. } => Phase::BuildVenv,
             Step::BuildGeneration { .. } => Phase::BuildGeneration,
+            Step::ScanGeneration { .. } => Phase::ScanGeneration,
             Step::FetchModels { .. } => Phase::FetchModels,
             Step::CreateGroup { .. } => Phase::CreateGroups,
             Step::ClaimIds { .. } | Step::CreateUser { .. } | Step::ChangeUser { .. } => {

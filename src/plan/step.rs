@@ -1,5 +1,6 @@
 //! What an apply can do: a closed list. A new step is a new power and needs its own review.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use super::model_summary::ModelFetch;
@@ -19,6 +20,13 @@ pub(crate) enum Step {
     BuildGeneration {
         spec: Box<GenerationSpec>,
         reuse: Vec<GenerationId>,
+    },
+
+    /// Has a parser that can do nothing else scan a generation, staged or installed: critical
+    /// findings that are not among `accepted`, by part, end the apply.
+    ScanGeneration {
+        id: GenerationId,
+        accepted: BTreeMap<Part, BTreeSet<String>>,
     },
 
     /// Fetches, compiles and seals an interpreter in its final place: nothing refers to it before
@@ -267,7 +275,7 @@ impl Step {
     /// Returns whether the step belongs to prepare: slow or fallible, and changes nothing that is
     /// live.
     pub(crate) fn in_prepare(&self) -> bool {
-        self.run_as() == RunAs::Build
+        self.run_as() == RunAs::Build || matches!(self, Step::ScanGeneration { .. })
     }
 }
 

@@ -3,6 +3,8 @@
 //! Everything here is data in, findings out: `host` reads the files, and a confined process of
 //! comfy's own calls this room, since a parser that reads hostile bytes may crash.
 
+pub(crate) mod acceptance;
+pub(crate) mod capabilities;
 pub(crate) mod carrier;
 pub(crate) mod content;
 pub(crate) mod finding;

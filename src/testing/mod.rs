@@ -476,6 +476,7 @@ pub(crate) fn desired(tables: &str, locked: &Locked) -> Desired {
         asks: BTreeMap::new(),
         python: Some(python),
         models,
+        acceptances: crate::lock::reviews::Acceptances::default(),
     };
     let owner = PrimaryUser {
         name: "alice".into(),

@@ -3,6 +3,7 @@
 mod folders;
 mod id_claims;
 mod removal;
+mod scan_check;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -247,6 +248,7 @@ impl Act for Executor<'_> {
             Step::BuildVenv { spec, reuse } => {
                 crate::host::build::venv::build_venv(&mut self.builder(), spec, reuse)
             }
+            Step::ScanGeneration { id, accepted } => self.scan_generation(id, accepted),
             Step::FetchModels { items } => self.fetch_models(items),
             Step::PlaceModel {
                 share,

@@ -139,6 +139,18 @@ const MAX_SOURCES: usize = 400;
 pub(crate) const FETCH_LIMIT: Duration = Duration::from_secs(3600);
 
 impl GitStore {
+    /// The same store, which asks no server.
+    pub(crate) fn offline_twin(&self) -> GitStore {
+        GitStore {
+            program: self.program.clone(),
+            net: self.net.clone(),
+            store: self.store.clone(),
+            offline: true,
+            config: self.config.clone(),
+            home: self.home.clone(),
+        }
+    }
+
     /// Returns the path of the bare repository of `repo` in the store.
     pub(crate) fn store_folder(&self, repo: &str, depth: FetchDepth) -> PathBuf {
         let key = names::repo_key(repo);

@@ -8,7 +8,9 @@
 mod descriptors;
 mod git_tree;
 mod parser;
+pub(crate) mod pins;
 mod process;
+pub(crate) mod reviewer;
 pub(crate) mod sources;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,6 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
 pub(crate) use self::parser::serve_parser;
+pub(crate) use self::sources::NODES;
 use self::sources::ScanUnit;
 use crate::problem::Result;
 use crate::progress::{ProgressUnit, Reporter};

@@ -28,17 +28,30 @@ pub(crate) struct ScanUnit {
 
 #[derive(Debug, Clone)]
 pub(crate) enum ScanSource {
-    /// A folder or a file.
-    Path(PathBuf),
-    /// A folder without the folders in one of its own, which are units of their own.
-    PathWithout(PathBuf, &'static str),
-    /// A commit of a repository of comfy's store.
-    Commit {
-        repository: PathBuf,
-        commit: ObjectId,
-        /// What is not installed.
-        exclude: TreeExclusions,
-    },
+    /// A file.
+    File(PathBuf),
+    Folder(FolderSource),
+    /// Commits of repositories of comfy's store, each at a path of the first.
+    Commits(Vec<CommitSource>),
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct FolderSource {
+    pub path: PathBuf,
+    /// A folder in it, of which only the files are looked at: the folders are units of their own.
+    pub left_out: Option<&'static str>,
+    /// Whether comfy built it: then its links and its bytecode are comfy's own.
+    pub built: bool,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct CommitSource {
+    /// Empty, or the path of a submodule with `/` at its end.
+    pub prefix: String,
+    pub repository: PathBuf,
+    pub commit: ObjectId,
+    /// What is not installed.
+    pub exclude: TreeExclusions,
 }
 
 /// One entry, as it is handed to `visit`.
@@ -70,34 +83,41 @@ const SKIPPED: &[&str] = &[".git", ".hg", ".svn", ".jj"];
 const DEEPEST: usize = 200;
 
 /// The folder of a ComfyUI in which each folder is a node.
-const NODES: &str = "custom_nodes";
+pub(crate) const NODES: &str = "custom_nodes";
 
-/// Splits what is at `path` into units: each node of a ComfyUI is one.
+/// Splits what is at `path` into units: each node of a ComfyUI is one. `built`: by comfy.
 ///
 /// # Errors
 /// It cannot be opened.
-pub(crate) fn units_of_path(path: &Path) -> Result<Vec<ScanUnit>> {
+pub(crate) fn units_of_path(path: &Path, built: bool) -> Result<Vec<ScanUnit>> {
     let what = || format!("open {}", path.display());
     let path = path.canonicalize().with_context(what)?;
     if !path.is_dir() {
         return Ok(vec![ScanUnit {
             prefix: String::new(),
-            source: ScanSource::Path(path),
+            source: ScanSource::File(path),
         }]);
     }
     // Reading it fails here, and not as a finding.
     let fd = crate::host::fs::open_dir(&path).with_context(what)?;
     drop(fd);
+    let folder = |path: PathBuf, left_out: Option<&'static str>| {
+        ScanSource::Folder(FolderSource {
+            path,
+            left_out,
+            built,
+        })
+    };
     let nodes = path.join(NODES);
     if !nodes.is_dir() || nodes.is_symlink() {
         return Ok(vec![ScanUnit {
             prefix: String::new(),
-            source: ScanSource::Path(path),
+            source: folder(path, None),
         }]);
     }
     let mut units = vec![ScanUnit {
         prefix: String::new(),
-        source: ScanSource::PathWithout(path, NODES),
+        source: folder(path, Some(NODES)),
     }];
     let mut names = Vec::new();
     for entry in std::fs::read_dir(&nodes).with_context(|| format!("read {}", nodes.display()))? {
@@ -109,7 +129,7 @@ pub(crate) fn units_of_path(path: &Path) -> Result<Vec<ScanUnit>> {
     names.sort();
     units.extend(names.into_iter().map(|name| ScanUnit {
         prefix: format!("{NODES}/{}/", name.to_string_lossy()),
-        source: ScanSource::Path(nodes.join(name)),
+        source: folder(nodes.join(name), None),
     }));
     Ok(units)
 }
@@ -122,14 +142,9 @@ impl ScanSource {
     /// The start cannot be opened, or an object of the store is missing.
     pub(super) fn visit(&self, visit: &mut dyn FnMut(ScanEntry) -> bool) -> Result<()> {
         match self {
-            ScanSource::Path(path) if !path.is_dir() => visit_one_file(path, visit),
-            ScanSource::Path(path) => visit_folder(path, None, visit),
-            ScanSource::PathWithout(path, left_out) => visit_folder(path, Some(left_out), visit),
-            ScanSource::Commit {
-                repository,
-                commit,
-                exclude,
-            } => git_tree::visit_commit(repository, commit, exclude, visit),
+            ScanSource::File(path) => visit_one_file(path, visit),
+            ScanSource::Folder(folder) => visit_folder(folder, visit),
+            ScanSource::Commits(commits) => git_tree::visit_commits(commits, visit),
         }
     }
 }
@@ -145,18 +160,21 @@ fn visit_one_file(path: &Path, visit: &mut dyn FnMut(ScanEntry) -> bool) -> Resu
     let mut walk = SourceWalk {
         visit,
         left_out: None,
+        built: false,
     };
     walk.visit_entry(&fd, &name, name.to_string_lossy().into_owned(), 0);
     Ok(())
 }
 
-fn visit_folder(
-    path: &Path,
-    left_out: Option<&str>,
-    visit: &mut dyn FnMut(ScanEntry) -> bool,
-) -> Result<()> {
-    let fd = crate::host::fs::open_dir(path).with_context(|| format!("open {}", path.display()))?;
-    SourceWalk { visit, left_out }.enter(&fd, "", 0);
+fn visit_folder(folder: &FolderSource, visit: &mut dyn FnMut(ScanEntry) -> bool) -> Result<()> {
+    let fd = crate::host::fs::open_dir(&folder.path)
+        .with_context(|| format!("open {}", folder.path.display()))?;
+    let mut walk = SourceWalk {
+        visit,
+        left_out: folder.left_out,
+        built: folder.built,
+    };
+    walk.enter(&fd, "", 0);
     Ok(())
 }
 
@@ -164,6 +182,7 @@ struct SourceWalk<'a> {
     visit: &'a mut dyn FnMut(ScanEntry) -> bool,
     /// A folder at the top, of which only the files are visited.
     left_out: Option<&'a str>,
+    built: bool,
 }
 
 impl SourceWalk<'_> {
@@ -201,6 +220,8 @@ impl SourceWalk<'_> {
         };
         match file_type(&st) {
             FileType::Dir if SKIPPED.iter().any(|s| name.to_bytes() == s.as_bytes()) => true,
+            FileType::Dir if self.built && name.to_bytes() == b"__pycache__" => true,
+            FileType::Link if self.built => true,
             FileType::Dir if depth == 1 && self.is_left_out(&path) => true,
             FileType::Dir if depth >= DEEPEST => {
                 self.unreadable(&path, &"its folders are nested too deeply")

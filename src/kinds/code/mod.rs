@@ -11,6 +11,8 @@ use super::builder::{Observed, PlanBuilder, Resource, attrs};
 use crate::desired::GenerationSpec;
 use crate::ids::{Address, Part};
 use crate::lock::RepositoryPin;
+use crate::lock::reviews::AcceptanceKind;
+use crate::manifest::ReviewPolicy;
 use crate::manifest::node_source::NodeSource;
 use crate::plan::observed::TreeDifference;
 use crate::plan::step::PlannedStep;
@@ -155,6 +157,9 @@ impl<'a> Comparison<'a> {
         let drifted = !findings.is_empty() || !foreign.is_empty() || missing;
         r.drift = drifted.then_some(true);
         r.findings = findings;
+        if let Some(why) = self.unreviewed(part) {
+            r = r.block(why);
+        }
         if core && matches!(self.live, LiveState::NotALink) {
             let path = self.o.d.paths.current_link().display().to_string();
             r = r.block(format!(
@@ -162,6 +167,26 @@ impl<'a> Comparison<'a> {
             ));
         }
         r
+    }
+
+    /// Why a part may not become live under `review = "required"`. What is live stays.
+    fn unreviewed(&self, part: &Part) -> Option<String> {
+        let d = self.o.d;
+        let pin = self.target.spec.pin_of(part)?;
+        let is_live = self.live.spec().and_then(|s| s.pin_of(part));
+        if d.policy.review != ReviewPolicy::Required || is_live.is_some_and(|p| p.tree == pin.tree)
+        {
+            return None;
+        }
+        let name = steps::part_name(part);
+        let review = d.acceptances.reviews.get(&name);
+        match review.filter(|r| r.kind == AcceptanceKind::Review) {
+            Some(r) if r.tree == pin.tree => None,
+            Some(_) => Some(format!(
+                "its code has changed since it was reviewed: run `comfy review {name}`"
+            )),
+            None => Some(format!("nobody has reviewed it: run `comfy review {name}`")),
+        }
     }
 
     /// Returns the repositories to fetch for trees that are not on this machine yet.

@@ -1,10 +1,13 @@
 //! The steps from the code that is live to the one that is wanted.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::live::LiveState;
 use super::observe::TargetGeneration;
 use crate::desired::InstancePaths;
+use crate::ids::Part;
 use crate::kinds::builder::Instance;
-use crate::manifest::names;
+use crate::manifest::{ScanPolicy, names};
 use crate::plan::Step;
 
 /// Builds what does not exist, moves away what nobody declared, adds first content, and switches.
@@ -39,11 +42,44 @@ pub(super) fn steps(i: &Instance, live: &LiveState, target: &TargetGeneration) -
         }
         steps.push(Step::Install { id: id() });
     }
+    if live.id() != Some(&target.id) && i.d.policy.scan == ScanPolicy::Block {
+        steps.push(Step::ScanGeneration {
+            id: id(),
+            accepted: accepted_findings(i, target),
+        });
+    }
     steps.extend(first_content(i, target));
     if live.id() != Some(&target.id) {
         steps.push(Step::Switch { id: id() });
     }
     steps
+}
+
+/// The fingerprints of findings that people have accepted, by part.
+fn accepted_findings(i: &Instance, target: &TargetGeneration) -> BTreeMap<Part, BTreeSet<String>> {
+    let (policy, acceptances) = (&i.d.policy, &i.d.acceptances);
+    let of_part = |part: Part| {
+        let name = part_name(&part);
+        let reviewed = acceptances.reviews.get(&name).map(|r| &r.critical);
+        let bound = policy.accept.iter().filter(|e| e.node == name);
+        let bound = bound.filter_map(|e| acceptances.bound_to(e));
+        let prints: BTreeSet<String> = reviewed
+            .into_iter()
+            .chain(bound)
+            .flatten()
+            .cloned()
+            .collect();
+        (part, prints)
+    };
+    target.spec.parts().map(of_part).collect()
+}
+
+/// `comfyui`, or the node's name, as `policy.accept` and reviews call it.
+pub(super) fn part_name(part: &Part) -> String {
+    match part {
+        Part::Comfyui => "comfyui".into(),
+        Part::Node(name) => name.to_string(),
+    }
 }
 
 /// The first content of each `writable` path that nothing has written yet.

@@ -7,6 +7,7 @@ use super::models::resolve_each;
 use super::packages::resolve_packages;
 use super::parts::{CollectedParts, ResolvedPart, resolve_repositories};
 use super::{Resolvers, UpdatePolicy};
+use crate::lock::reviews::Acceptances;
 use crate::lock::{Lock, PartRequirements};
 use crate::manifest::Manifest;
 use crate::problem::{Problem, ProblemKind, Result};
@@ -97,6 +98,7 @@ pub(crate) fn resolve_given(
             asks,
             python,
             models: each.pins,
+            acceptances: Acceptances::default(),
         },
         refused_nodes,
         refused_models: each.refused,

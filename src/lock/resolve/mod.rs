@@ -184,6 +184,7 @@ pub(crate) fn resolve_manifest(
         asks,
         python: Some(python),
         models,
+        acceptances: old.map_or_else(Default::default, |l| l.acceptances.kept_for(manifest)),
     };
     let mut moved = LockDifference::between(old, &lock);
     for pin in &mut moved.pins {

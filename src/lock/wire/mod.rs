@@ -4,14 +4,14 @@
 mod read;
 mod write;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
 pub(crate) use crate::lock::wire::read::parse_lock;
 pub(crate) use crate::lock::wire::write::render_lock;
 
-/// The newest format: 2 has nodes of the registry and of folders.
+/// The newest format: 2 has nodes of the registry and of folders, and reviews.
 const VERSION: i64 = 2;
 const OLDEST_VERSION: i64 = 1;
 const AGAIN: &str = "restore it from git (after a merge conflict, take one side completely), then \
@@ -34,6 +34,35 @@ struct WireLock {
     python: Option<WirePython>,
     #[serde(default)]
     models: BTreeMap<String, WireModel>,
+    #[serde(default)]
+    reviews: BTreeMap<String, WireReview>,
+    #[serde(default)]
+    accepted: Vec<WireAccepted>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WireReview {
+    kind: String,
+    commit: String,
+    tree: String,
+    by: String,
+    at: String,
+    #[serde(default)]
+    capabilities: BTreeMap<String, u64>,
+    #[serde(default)]
+    critical: BTreeSet<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WireAccepted {
+    node: String,
+    rule: String,
+    path: String,
+    reason: String,
+    #[serde(default)]
+    findings: BTreeSet<String>,
 }
 
 #[derive(Deserialize)]

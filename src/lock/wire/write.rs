@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::{HEADER, OLDEST_VERSION, VERSION};
 use crate::lock::python::{LockedPython, LockedWheel, PartRequirements};
+use crate::lock::reviews::Acceptances;
 use crate::lock::{Lock, ModelPin, RepositoryPin};
 use crate::manifest::{LockPlatform, WheelSource};
 
@@ -11,11 +12,7 @@ pub(crate) fn render_lock(lock: &Lock) -> String {
     let mut out = format!("{HEADER}version = {}\n", format_version(lock));
     render_pin(&mut out, "comfyui", &lock.comfyui, lock.asks.get("comfyui"));
     for (name, pin) in &lock.nodes {
-        let key = if name.contains('.') {
-            format!("nodes.\"{name}\"")
-        } else {
-            format!("nodes.{name}")
-        };
+        let key = format!("nodes.{}", table_key(name));
         render_pin(&mut out, &key, pin, lock.asks.get(&format!("node.{name}")));
     }
     if let Some(p) = &lock.python {
@@ -24,13 +21,61 @@ pub(crate) fn render_lock(lock: &Lock) -> String {
     for (path, m) in &lock.models {
         render_model(&mut out, path, m);
     }
+    render_acceptances(&mut out, &lock.acceptances);
     out
+}
+
+fn render_acceptances(out: &mut String, acceptances: &Acceptances) {
+    for (name, r) in &acceptances.reviews {
+        // Writing to a String cannot fail.
+        let _ = write!(
+            out,
+            "\n[reviews.{}]\nkind = \"{}\"\ncommit = \"{}\"\ntree = \"{}\"\nby = {}\nat = {}\n",
+            table_key(name),
+            r.kind.as_word(),
+            r.commit,
+            r.tree,
+            quoted_string(&r.by),
+            quoted_string(&r.at)
+        );
+        if !r.capabilities.is_empty() {
+            let pairs = r.capabilities.iter().map(|(k, n)| format!("{k} = {n}"));
+            let pairs: Vec<String> = pairs.collect();
+            let _ = writeln!(out, "capabilities = {{ {} }}", pairs.join(", "));
+        }
+        write_list(out, "critical", r.critical.iter().map(|s| quoted_string(s)));
+    }
+    for a in &acceptances.accepted {
+        let _ = writeln!(out, "\n[[accepted]]");
+        for (key, value) in [
+            ("node", &a.entry.node),
+            ("rule", &a.entry.rule),
+            ("path", &a.entry.path),
+            ("reason", &a.entry.reason),
+        ] {
+            let _ = writeln!(out, "{key} = {}", quoted_string(value));
+        }
+        write_list(
+            out,
+            "findings",
+            a.fingerprints.iter().map(|s| quoted_string(s)),
+        );
+    }
+}
+
+/// A node's name as a key: only a dot needs quotes.
+fn table_key(name: &str) -> String {
+    if name.contains('.') {
+        format!("\"{name}\"")
+    } else {
+        name.to_string()
+    }
 }
 
 /// The oldest format that can say it, so that older versions of comfy read what they can.
 fn format_version(lock: &Lock) -> i64 {
     let is_newer = |pin: &RepositoryPin| !pin.source().is_repository();
-    if lock.nodes.values().any(is_newer) {
+    if lock.nodes.values().any(is_newer) || !lock.acceptances.is_empty() {
         VERSION
     } else {
         OLDEST_VERSION

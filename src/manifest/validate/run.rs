@@ -186,6 +186,14 @@ impl ManifestCheck {
         let scan = self.choice(&["policy", "scan"], w.scan);
         let review = self.choice(&["policy", "review"], w.review);
         let confinement = self.choice(&["policy", "confinement"], w.confinement);
+        let reviewer = w.reviewer.filter(|words| !words.is_empty());
+        if reviewer.iter().flatten().any(|word| word.contains('\0')) {
+            self.report_mistake(
+                &["policy", "reviewer"],
+                "reviewer has a character that no program takes",
+                "write the program and its arguments as a list of texts",
+            );
+        }
         let mut accept = Vec::new();
         for (i, a) in w.accept.unwrap_or_default().into_iter().enumerate() {
             let i = i.to_string();
@@ -217,6 +225,7 @@ impl ManifestCheck {
             scan,
             review,
             confinement,
+            reviewer,
             accept,
         }
     }

@@ -1,6 +1,7 @@
 //! Reads comfy.lock: every field is checked, wherever the file came from.
 
 mod python;
+mod reviews;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -109,6 +110,8 @@ pub(crate) fn parse_lock(path: &Path, text: &ByteString) -> Result<Lock> {
     } else {
         taken
     };
+    let acceptances =
+        reviews::read_acceptances(&source, wire.reviews, wire.accepted, &mut problems);
     if problems.is_empty() {
         Ok(Lock {
             comfyui,
@@ -116,6 +119,7 @@ pub(crate) fn parse_lock(path: &Path, text: &ByteString) -> Result<Lock> {
             asks: parts,
             python,
             models,
+            acceptances,
         })
     } else {
         Err(Problem::from_many(problems))

@@ -1,0 +1,158 @@
+use std::io::IsTerminal;
+
+use super::GlobalArgs;
+use super::approval::confirm;
+use super::scan_pins::{locked_parts, reviewer_name, scanner_of, write_acceptances};
+use crate::host::terminal;
+use crate::lock::RepositoryPin;
+use crate::lock::reviews::{AcceptanceKind, ReviewRecord};
+use crate::problem::{Problem, ProblemKind, Result};
+use crate::project::{self, ComfyProject};
+use crate::render;
+use crate::review::changes::{self, FileNotes};
+use crate::review::listing::PinFiles;
+use crate::review::{external, pins, record};
+use crate::scan::capabilities::Capabilities;
+use crate::scan::report::ScanReport;
+use crate::text::{count_of, short_commit};
+
+/// Read what changed in a node since it was last accepted, and record that you did
+///
+/// The diff has the scan's findings beside its lines. comfy.lock records who reviewed which tree;
+/// with `review = "required"` in [policy], `apply` installs nothing else.
+#[derive(clap::Args)]
+#[command(
+    after_help = "Examples:\n  comfy review impact-pack\n  comfy review comfyui --show | less -R\n\n\
+        With `reviewer = [\"program\", \"argument\"]` in [policy], that program reads the diff first, \
+        confined,\nand what it says stands beside the lines too."
+)]
+pub(crate) struct ReviewArgs {
+    /// The node, or `comfyui`
+    #[arg(value_name = "NODE")]
+    name: String,
+    /// Only show it; record nothing
+    #[arg(long)]
+    show: bool,
+    /// Record it without asking
+    #[arg(short, long, conflicts_with = "show")]
+    yes: bool,
+    /// Ask no server; use only the cache
+    #[arg(long)]
+    offline: bool,
+}
+
+pub(crate) fn run(global: &GlobalArgs, args: &ReviewArgs) -> Result<u8> {
+    let project = ComfyProject::open(global)?;
+    let locked = locked_parts(&project, std::slice::from_ref(&args.name))?;
+    let Some((name, pin)) = locked.parts.first() else {
+        return Err(Problem::new("no node is named"));
+    };
+    let last = locked.lock.acceptances.reviews.get(name);
+    let is_reviewed = last.is_some_and(|r| r.kind == AcceptanceKind::Review && r.tree == pin.tree);
+    if is_reviewed && !args.show {
+        render::print_note(&format!(
+            "{name} {} is reviewed already; `--show` shows it again.",
+            pin.short_name()
+        ));
+        return Ok(0);
+    }
+    let git = project::git_store(&project, args.offline)?;
+    let scanner = scanner_of(&git)?;
+    let report = scanner.report_of(pin)?;
+    // The accepted tree, where the server still has its commit.
+    let before = last.filter(|r| r.tree != pin.tree).map(|r| RepositoryPin {
+        commit: r.commit,
+        tree: r.tree,
+        submodules: Vec::new(),
+        ..(*pin).clone()
+    });
+    let before_report = before.as_ref().map(|b| scanner.report_of(b)).transpose();
+    let (old, lost) = match (&before, before_report) {
+        (Some(b), Ok(_)) => (PinFiles::of_pin(&git, b)?, None),
+        (Some(_), Err(p)) => (PinFiles::none(), Some(p.message)),
+        (None, _) => (PinFiles::none(), None),
+    };
+    let new = PinFiles::of_pin(&git, pin)?;
+    let mut notes = changes::notes_of_findings(&report.findings);
+    if let Some(command) = &project.manifest.policy.reviewer {
+        let diff = changes::unified_text(&old, &new, &FileNotes::new());
+        for (path, more) in external::ask_reviewer(command, &diff)? {
+            notes.entry(path).or_default().extend(more);
+        }
+    }
+    let head = head_text((name, pin), last, &report, lost.as_deref());
+    let text = format!("{head}\n{}", changes::unified_text(&old, &new, &notes));
+    render::json_output::set_data(&serde_json::json!({
+        "part": name, "commit": pin.commit, "tree": pin.tree,
+        "from": last.map(|r| r.commit), "changed": changes::changed_paths(&old, &new),
+        "scan": render::scan_json::report_value(&report),
+    }));
+    let asks = !args.show && !args.yes;
+    if asks && !std::io::stdin().is_terminal() {
+        return Err(
+            Problem::new("cannot ask whether you reviewed it: stdin is not a terminal")
+                .with_hint("`--show` only shows it; `--yes` records it without asking")
+                .of_kind(ProblemKind::NotApproved),
+        );
+    }
+    if !terminal::page_text(&text) {
+        render::print_stdout(text.trim_end());
+    }
+    if args.show {
+        return Ok(0);
+    }
+    let question = format!(
+        "\nRecord that you have reviewed {name} {}? Only \"yes\" is accepted: ",
+        pin.short_name()
+    );
+    if asks && !confirm(&question)? {
+        return Err(
+            Problem::new("not recorded; nothing was changed").of_kind(ProblemKind::NotApproved)
+        );
+    }
+    let mut lock = locked.lock.clone();
+    let by = reviewer_name(global);
+    record::accept_pin(&mut lock, name, pin, &report, (AcceptanceKind::Review, &by));
+    write_acceptances(&project, &lock)?;
+    render::print_note(&format!(
+        "Recorded in comfy.lock that {by} reviewed {name} {}: commit it.",
+        pin.short_name()
+    ));
+    Ok(0)
+}
+
+/// What stands above the diff.
+fn head_text(
+    (name, pin): (&str, &RepositoryPin),
+    last: Option<&ReviewRecord>,
+    report: &ScanReport,
+    lost: Option<&str>,
+) -> String {
+    let mut text = format!("{name} {}\n", pin.short_name());
+    let now = Capabilities::of_report(report);
+    match last {
+        None => text += "Nobody has accepted it before: all of it is new.\n",
+        Some(r) => {
+            text += &format!(
+                "Since {}, which {} accepted on {}:\n",
+                short_commit(&r.commit.to_string()),
+                crate::text::escape_text(&r.by),
+                crate::text::escape_text(&r.at)
+            );
+        }
+    }
+    if let Some(why) = lost {
+        text += &format!("The accepted commit cannot be had, so all of it is shown: {why}\n");
+    }
+    let then = last.map_or_else(Capabilities::default, |r| {
+        Capabilities::from_words(&r.capabilities)
+    });
+    for line in now.lines_since(&then) {
+        text += &format!("  {line}\n");
+    }
+    text + &format!(
+        "Findings: {} in {}.\n",
+        pins::counts_text(report),
+        count_of(report.files, "file")
+    )
+}
