@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::GlobalArgs;
-use crate::desired::Desired;
+use crate::desired::{Desired, GenerationSpec};
 use crate::host::git::distance::KnownCommits;
 use crate::host::git::{FetchDepth, GitStore, NetEnv, objects};
 use crate::host::machine::HostMachine;
@@ -16,6 +16,7 @@ use crate::project::ComfyProject;
 use crate::records::running;
 use crate::render;
 use crate::render::plan_text::PlanDetail;
+use crate::scan::capabilities::Capabilities;
 
 /// Show what would change on this machine; changes nothing
 #[derive(clap::Args)]
@@ -146,6 +147,20 @@ pub(crate) fn commits_of(plan: &Plan, desired: &Desired) -> BTreeMap<String, Com
     out
 }
 
+/// What a part that moves newly can do, if both pins were scanned by the caller: nothing is scanned
+/// for a plan.
+fn capabilities_of(address: &str, desired: &Desired, live: Option<&GenerationSpec>) -> Vec<String> {
+    let lines = || {
+        let part: Part = address.parse().ok()?;
+        let (old, new) = (live?.pin_of(&part)?, desired.code.pin_of(&part)?);
+        let cache = crate::host::env::cache_home().filter(|_| old.tree != new.tree)?;
+        let kept = |pin| crate::host::scan::pins::kept_report(&cache, pin);
+        let of = |pin| Some(Capabilities::of_report(&kept(pin)?));
+        Some(of(new)?.lines_since(&of(old)?))
+    };
+    lines().unwrap_or_default()
+}
+
 /// Prints the plan to stdout.
 pub(crate) fn print_plan(plan: &Plan, desired: &Desired, verbose: bool) {
     // An apply removes what was added on this machine.
@@ -156,12 +171,14 @@ pub(crate) fn print_plan(plan: &Plan, desired: &Desired, verbose: bool) {
         true => commits_of(plan, desired),
         false => BTreeMap::new(),
     };
+    let live = running::live_spec(&desired.paths);
     let text = render::plan_text::plan_text(
         plan,
         &PlanDetail {
             verbose,
             diff: &diff,
             commits: &commits,
+            capabilities: &|address| capabilities_of(address, desired, live.as_ref()),
         },
     );
     if verbose {

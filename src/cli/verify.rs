@@ -68,6 +68,7 @@ pub(crate) fn run(global: &GlobalArgs, args: &VerifyArgs) -> Result<u8> {
             &PlanDetail {
                 verbose: global.verbose,
                 commits: &std::collections::BTreeMap::new(),
+                capabilities: &|_| Vec::new(),
                 diff: &|a, p| {
                     Some(super::plan::file_texts(&desired, a, p)?.unified_diff_to_machine())
                 },

@@ -16,3 +16,38 @@ pub(crate) fn fault_point(number: usize, _: &Step) {
 
 #[cfg(not(feature = "faults"))]
 pub(crate) fn fault_point(_: usize, _: &Step) {}
+
+/// What a parser does with a file that begins so: `//comfy-fault:abort` ends it, `:probe` has it try
+/// what it must not be able to do, and tells what it could.
+#[cfg(feature = "faults")]
+#[expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_macros,
+    reason = "it tries what is forbidden"
+)]
+pub(crate) fn parser_fault(head: &[u8]) -> Option<String> {
+    let word = std::str::from_utf8(head)
+        .ok()?
+        .strip_prefix("//comfy-fault:")?;
+    match word.lines().next()? {
+        "abort" => std::process::abort(),
+        "probe" => {
+            let mut could = Vec::new();
+            let mut note = |what: &str, done: bool| could.extend(done.then(|| what.to_string()));
+            note("read", std::fs::read("/etc/passwd").is_ok());
+            note("list", std::fs::read_dir("/").is_ok());
+            note("write", std::fs::write("/tmp/comfy-fault", "x").is_ok());
+            note("connect", std::net::UdpSocket::bind("127.0.0.1:0").is_ok());
+            note("listen", std::net::TcpListener::bind("127.0.0.1:0").is_ok());
+            note(
+                "start",
+                std::process::Command::new("/bin/true").status().is_ok(),
+            );
+            let parent = nix::unistd::getppid();
+            note("signal", nix::sys::signal::kill(parent, None).is_ok());
+            note("root", nix::unistd::geteuid().is_root());
+            Some(format!("it could do: [{}]", could.join(", ")))
+        }
+        _ => None,
+    }
+}

@@ -17,6 +17,8 @@ pub(crate) struct PlanDetail<'a> {
     pub diff: &'a dyn Fn(&str, &str) -> Option<String>,
     /// The commits that a part moves by, by address, as far as they are known.
     pub commits: &'a BTreeMap<String, CommitRange>,
+    /// Returns what a part newly can do, by address, as far as its code was scanned.
+    pub capabilities: &'a dyn Fn(&str) -> Vec<String>,
 }
 
 const FILES_SHOWN: usize = 8;
@@ -218,6 +220,9 @@ fn write_change(out: &mut String, c: &Change, detail: &PlanDetail) {
         for line in range.lines() {
             let _ = writeln!(out, "    #   {line}");
         }
+    }
+    for line in (detail.capabilities)(&c.address.to_string()) {
+        let _ = writeln!(out, "    # {}", escape_text(&line));
     }
     if let Some(r) = &c.reason {
         let _ = writeln!(out, "    # {}", escape_text(r));

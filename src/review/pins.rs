@@ -144,10 +144,13 @@ fn bind_entries(
         .sort_by_cached_key(|a| key(&a.entry));
 }
 
-/// Capabilities first, then the sums. Of a part that is new, the sums alone.
+/// Capabilities first, then the sums. Of a part that is new, the sums alone, and nothing where all
+/// is of low severity.
 fn lines_of(report: &ScanReport, before: Option<&ScanReport>) -> Vec<String> {
+    let matters = |r: &ScanReport| r.worst() > Some(Severity::Low);
     let Some(before) = before else {
-        return vec![format!("scan: {}", counts_text(report))];
+        let sums = matters(report).then(|| format!("scan: {}", counts_text(report)));
+        return sums.into_iter().collect();
     };
     let (then, now) = (
         Capabilities::of_report(before),
@@ -155,7 +158,7 @@ fn lines_of(report: &ScanReport, before: Option<&ScanReport>) -> Vec<String> {
     );
     let mut lines = now.lines_since(&then);
     let new = findings_since(report, before);
-    if !new.findings.is_empty() {
+    if matters(&new) {
         lines.push(format!("new findings: {}", counts_text(&new)));
     }
     lines

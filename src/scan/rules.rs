@@ -59,6 +59,36 @@ pub(crate) fn find_rule(id: &str) -> Option<&'static Rule> {
 mod tests {
     use super::*;
 
+    /// `COMFY_WRITE_SCHEMA=1 cargo test --lib rules` writes the page anew.
+    #[test]
+    fn every_rule_is_in_the_documentation() {
+        let mut page = String::from(
+            "# Rules of `comfy scan`\n\n[What a scan is](scan.md). This page is made from the rules \
+             themselves.\n",
+        );
+        for category in Category::ALL {
+            let mut rules: Vec<_> = all_rules().filter(|r| r.category == *category).collect();
+            rules.sort_by_key(|r| r.id);
+            if rules.is_empty() {
+                continue;
+            }
+            page += &format!("\n## {category}\n");
+            for r in rules {
+                let intent = r.intent.map_or(String::new(), |i| format!(", intent {i}"));
+                page += &format!(
+                    "\n**`{}`** ({}{intent}): {}. {} {}\n",
+                    r.id, r.severity, r.reason, r.why, r.fix
+                );
+            }
+        }
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/scan-rules.md");
+        if crate::host::env::var("COMFY_WRITE_SCHEMA").is_some() {
+            std::fs::write(path, &page).unwrap();
+        }
+        let there = std::fs::read_to_string(path).unwrap_or_default();
+        assert_eq!(there, page, "write it anew with COMFY_WRITE_SCHEMA=1");
+    }
+
     #[test]
     fn ids_are_unique_words_with_hyphens() {
         let mut seen = std::collections::BTreeSet::new();

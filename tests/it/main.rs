@@ -29,5 +29,6 @@ mod packages;
 mod python;
 mod registry;
 mod root;
+mod scan;
 mod support;
 mod trees;

@@ -175,6 +175,17 @@ fn parse_all(mut socket: UnixStream) -> Result<()> {
                     start,
                     size,
                 };
+                #[cfg(feature = "faults")]
+                if let Some(told) = probed(&range)? {
+                    let rule = &crate::scan::carrier::rules::CRASH;
+                    let finding = Finding::about_file(rule, &facts.path, told);
+                    let found = FileFindings {
+                        findings: vec![finding],
+                        ..FileFindings::default()
+                    };
+                    wire::print_line(&ParserMessage::File(facts.path, found));
+                    continue;
+                }
                 let found = unit
                     .add_file(&facts, &range)
                     .with_context(|| format!("read {}", crate::text::escape_text(&facts.path)))?;
@@ -185,4 +196,11 @@ fn parse_all(mut socket: UnixStream) -> Result<()> {
     let found = unit.finish(&mut begin);
     wire::print_line(&ParserMessage::Unit(found));
     Ok(())
+}
+
+/// What the tests have a parser do.
+#[cfg(feature = "faults")]
+fn probed(range: &FileRange) -> Result<Option<String>> {
+    let head = crate::scan::content::read_start(range, 64).context("read a file")?;
+    Ok(crate::host::faults::parser_fault(&head))
 }

