@@ -139,7 +139,10 @@ fn finish(o: &Observed, builder: PlanBuilder) -> Result<Plan> {
     if !missing.is_empty() {
         steps.push(PlannedStep {
             address: Address::Models,
-            step: Step::FetchModels { items: missing },
+            step: Step::FetchModels {
+                items: missing,
+                scan: model::scan_of_models(d),
+            },
         });
     }
     steps.sort_by_key(|p| p.step.phase());

@@ -13,11 +13,13 @@ use rayon::prelude::*;
 
 use super::builder::{Instance, Observed, PlanBuilder, Resource, attrs};
 use super::share::{ShareObservation, ShareUse};
-use crate::desired::DesiredModel;
+use crate::desired::{Desired, DesiredModel};
 use crate::ids::Address;
 use crate::lock::ModelPin;
+use crate::manifest::{MODELS, ScanPolicy};
 use crate::plan::model_summary::{ModelFetch, ModelFile, is_model};
 use crate::plan::observed::{FileType, ShareSpec};
+use crate::plan::step::ModelScan;
 use crate::plan::{Attrs, Step};
 use crate::text::{count_of, escape_text, format_bytes};
 
@@ -307,6 +309,27 @@ fn utc_time(seconds: i64) -> String {
     chrono::DateTime::from_timestamp(seconds, 0).map_or("at an unknown time".into(), |t| {
         t.format("%Y-%m-%d %H:%M:%S UTC").to_string()
     })
+}
+
+/// What happens to a fetched model that runs code when it is loaded.
+pub(super) fn scan_of_models(d: &Desired) -> ModelScan {
+    match d.policy.scan {
+        ScanPolicy::Off => ModelScan::Off,
+        ScanPolicy::Warn => ModelScan::Warn,
+        ScanPolicy::Block => {
+            let entries = d.policy.accept.iter().filter(|e| e.node == MODELS);
+            let accepted = entries.filter_map(|e| {
+                let pin = &d.models.get(&*e.path)?.pin;
+                let bound = d.acceptances.bound_to(e)?;
+                bound
+                    .contains(&pin.sha256.fingerprint())
+                    .then_some(pin.sha256)
+            });
+            ModelScan::Block {
+                accepted: accepted.collect(),
+            }
+        }
+    }
 }
 
 #[cfg(test)]

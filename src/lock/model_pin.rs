@@ -16,6 +16,11 @@ impl Sha256Digest {
         (read == out.len()).then_some(Sha256Digest(out))
     }
 
+    /// The first digits, as an acceptance of a model's bytes has them.
+    pub(crate) fn fingerprint(&self) -> String {
+        base16ct::lower::encode_string(&self.0[..8])
+    }
+
     pub(crate) fn digest_of(bytes: &[u8]) -> Sha256Digest {
         use sha2::Digest;
         Sha256Digest(sha2::Sha256::digest(bytes).into())

@@ -42,9 +42,12 @@ pub(crate) enum Step {
         reuse: Vec<VenvId>,
     },
 
-    /// Downloads and verifies these models into staging.
+    /// Downloads and verifies these models into staging, and has a parser that can do nothing else
+    /// look into them.
     FetchModels {
         items: Vec<ModelFetch>,
+        #[serde(default)]
+        scan: ModelScan,
     },
 
     CreateGroup {
@@ -244,6 +247,18 @@ pub(crate) enum Step {
         backup: Option<PathBuf>,
         home: Option<PathBuf>,
     },
+}
+
+/// What a model that runs code when it is loaded does to an apply.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) enum ModelScan {
+    /// Nothing is scanned.
+    #[default]
+    Off,
+    /// It is reported.
+    Warn,
+    /// It ends the apply, unless somebody has accepted these bytes.
+    Block { accepted: BTreeSet<Sha256Digest> },
 }
 
 /// A user who may pass through a folder, and no more.

@@ -6,8 +6,9 @@ use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
 use crate::host::scan::pins::PinScanner;
 use crate::lock::difference::LockDifference;
+use crate::lock::reviews::AcceptedRecord;
 use crate::lock::{Lock, RepositoryPin, part_address};
-use crate::manifest::{PolicySettings, ScanPolicy};
+use crate::manifest::{MODELS, PolicySettings, ScanPolicy};
 use crate::problem::{Problem, Result};
 use crate::scan::acceptance;
 use crate::scan::capabilities::Capabilities;
@@ -117,16 +118,31 @@ fn bind_entries(
         if new.acceptances.bound_to(entry).is_some() {
             continue;
         }
-        let Some(report) = known.get(&entry.node) else {
-            continue;
+        let bound = match known.get(&entry.node) {
+            _ if entry.node == MODELS => AcceptedRecord {
+                entry: entry.clone(),
+                fingerprints: new
+                    .models
+                    .get(&*entry.path)
+                    .map(|pin| pin.sha256.fingerprint())
+                    .into_iter()
+                    .collect(),
+            },
+            Some(report) => acceptance::bind_entry(entry, report),
+            None => continue,
         };
-        let bound = acceptance::bind_entry(entry, report);
         if bound.fingerprints.is_empty() {
+            let what = match &*entry.node {
+                MODELS => format!("comfy.lock has no model {}", entry.path),
+                node => format!(
+                    "{} has no finding {} in {}",
+                    part_address(node),
+                    entry.rule,
+                    entry.path
+                ),
+            };
             warnings.push(format!(
-                "policy.accept: {} has no finding {} in {}: remove the entry, or correct it",
-                part_address(&entry.node),
-                entry.rule,
-                entry.path
+                "policy.accept: {what}: remove the entry, or correct it"
             ));
         }
         new.acceptances.accepted.push(bound);

@@ -32,7 +32,7 @@ impl Act for MemoryExecutor<'_> {
             Step::RemovePython { version } => drop(s.pythons.remove(version)),
             Step::BuildVenv { spec, .. } => drop(s.staged_venvs.insert(spec.id())),
             Step::ScanGeneration { .. } => {}
-            Step::FetchModels { items } => s.fetched.extend(items.iter().map(|i| i.sha256)),
+            Step::FetchModels { items, .. } => s.fetched.extend(items.iter().map(|i| i.sha256)),
             Step::PlaceModel {
                 share,
                 path,

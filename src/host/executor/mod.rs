@@ -249,7 +249,10 @@ impl Act for Executor<'_> {
                 crate::host::build::venv::build_venv(&mut self.builder(), spec, reuse)
             }
             Step::ScanGeneration { id, accepted } => self.scan_generation(id, accepted),
-            Step::FetchModels { items } => self.fetch_models(items),
+            Step::FetchModels { items, scan } => {
+                self.fetch_models(items)?;
+                self.scan_models(items, scan)
+            }
             Step::PlaceModel {
                 share,
                 path,

@@ -7,8 +7,12 @@ use crate::desired::InstancePaths;
 use crate::host::scan::sources::{FolderSource, ScanSource, ScanUnit};
 use crate::host::scan::{NODES, scan_units};
 use crate::ids::{GenerationId, Part};
+use crate::plan::model_summary::ModelFetch;
+use crate::plan::step::ModelScan;
 use crate::problem::{Problem, Result};
 use crate::scan::acceptance;
+use crate::scan::finding::Verdict;
+use crate::text::escape_text;
 
 impl Executor<'_> {
     /// Scans the bytes that were built, not those that somebody says were.
@@ -41,6 +45,54 @@ impl Executor<'_> {
                 .into_iter()
                 .filter(|(_, print)| !accepted.contains(print));
             problems.extend(open.map(|(f, _)| acceptance::open_problem(part, f)));
+        }
+        if problems.is_empty() {
+            Ok(())
+        } else {
+            Err(Problem::from_many(problems))
+        }
+    }
+
+    /// Scans the models that were fetched, by their bytes.
+    ///
+    /// # Errors
+    /// Under [`ModelScan::Block`]: one that runs code when it is loaded.
+    pub(super) fn scan_models(&self, items: &[ModelFetch], scan: &ModelScan) -> Result<()> {
+        if *scan == ModelScan::Off {
+            return Ok(());
+        }
+        let staged: Vec<(&ModelFetch, ScanUnit)> = items
+            .iter()
+            .filter_map(|item| {
+                let source = ScanSource::File(self.ready.get(&item.sha256)?.path().to_path_buf());
+                let prefix = String::new();
+                Some((item, ScanUnit { prefix, source }))
+            })
+            .collect();
+        let units: Vec<ScanUnit> = staged.iter().map(|(_, unit)| unit.clone()).collect();
+        let mut problems = Vec::new();
+        for ((item, _), found) in staged.iter().zip(scan_units(&units, self.report)?) {
+            let Some(verdict) = found.verdicts.first().map(|v| v.verdict) else {
+                continue;
+            };
+            let why = found.findings.iter().max_by_key(|f| f.severity);
+            let why = why.map_or(String::new(), |f| format!(": {}", escape_text(&f.message)));
+            let said = format!("{}: the scan says {verdict}{why}", item.address);
+            match scan {
+                ModelScan::Block { accepted }
+                    if verdict == Verdict::Hostile && !accepted.contains(&item.sha256) =>
+                {
+                    let path = item.address.to_string();
+                    let path = path.strip_prefix("model.").unwrap_or(&path).to_string();
+                    problems.push(Problem::new(said).with_hint(format!(
+                        "choose a safetensors file of the same model; or in [policy] of comfy.toml \
+                         `accept = [{{ node = \"models\", rule = \"hostile\", path = \"{path}\", \
+                         reason = \"why it is safe\" }}]`, then `comfy lock`"
+                    )));
+                }
+                _ if verdict != Verdict::Safe => self.report.print_line(&said),
+                _ => {}
+            }
         }
         if problems.is_empty() {
             Ok(())

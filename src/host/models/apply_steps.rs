@@ -30,6 +30,13 @@ pub(crate) struct StagedModel {
     staged: bool,
 }
 
+impl StagedModel {
+    /// Where its bytes are.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
 /// Ensures that every model's content is on this machine; what exists already is not downloaded.
 ///
 /// # Errors

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::ManifestCheck;
 use crate::manifest::{
-    AcceptEntry, ClientPolicy, EgressPolicy, LaunchSession, NetworkSettings, NodeSettings,
+    AcceptEntry, ClientPolicy, EgressPolicy, LaunchSession, MODELS, NetworkSettings, NodeSettings,
     PolicySettings, RunSettings, env_vars, values, wire,
 };
 
@@ -197,7 +197,7 @@ impl ManifestCheck {
         let mut accept = Vec::new();
         for (i, a) in w.accept.unwrap_or_default().into_iter().enumerate() {
             let i = i.to_string();
-            if a.node != "comfyui" && !nodes.contains_key(&a.node) {
+            if a.node != "comfyui" && a.node != MODELS && !nodes.contains_key(&a.node) {
                 self.report_mistake(
                     &["policy", "accept", &i],
                     format!(
