@@ -11,7 +11,6 @@ pub(crate) mod newer;
 pub(crate) mod python;
 pub(crate) mod requirements;
 pub(crate) mod resolve;
-pub(crate) mod safetensors;
 mod sections;
 pub(crate) mod tree_facts;
 pub(crate) mod uv;

@@ -41,7 +41,7 @@ pub(crate) struct Example {
 }
 
 /// Every family.
-const FAMILIES: &[&[Rule]] = &[];
+const FAMILIES: &[&[Rule]] = &[super::model_file::rules::RULES];
 
 /// Returns every rule.
 pub(crate) fn all_rules() -> impl Iterator<Item = &'static Rule> {
