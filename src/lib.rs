@@ -34,6 +34,7 @@
 //! | what moved between two locks | [`lock::difference`]; of the commits of comfy.lock, [`history`] |
 //! | what a bisect tries next | [`bisect::PrefixSearch`]; the files of a try, [`bisect::mixture`] |
 //! | what code and model files can do | [`scan`]: `scan::finding` is what is found, `scan::rules` the table of rules, a file for each family |
+//! | whether a model file holds data alone | [`scan::model_file`], by content: `pickle::machine` runs a pickle without its calls, `pickle::globals` says what it may name |
 //! | what a command does | [`cli`]: a file for each command |
 //!
 //! To add a kind: its address in [`ids`], a file in [`kinds`], a line in [`kinds::KINDS`]; what root
@@ -53,19 +54,20 @@
 //! pure    progress
 //! pure    ids
 //! pure    roles
+//! pure    safetensors  text
 //! pure    manifest  text problem
 //! pure    tree      text problem manifest
 //! pure    workflow  text problem manifest
 //! pure    adopt     text problem tree manifest
-//! pure    lock      text problem progress tree manifest
-//! pure    scan      text problem manifest lock
+//! pure    lock      text problem progress safetensors tree manifest
+//! pure    scan      text problem safetensors manifest lock
 //! pure    desired   text problem ids roles manifest lock
 //! pure    plan      text problem ids manifest lock desired
 //! pure    kinds     text problem ids manifest lock desired plan
 //! pure    confine   text manifest desired
 //! pure    bisect    text problem manifest lock
 //! effects render    text problem progress ids scan manifest lock plan
-//! effects host      text problem progress ids roles tree adopt scan manifest lock desired plan confine
+//! effects host      text problem progress ids roles safetensors tree adopt scan manifest lock desired plan confine
 //! effects doctor    manifest plan
 //! effects history   text problem lock host
 //! effects review    text problem manifest lock scan tree host
@@ -75,7 +77,7 @@
 //! effects apply     text problem progress ids manifest desired plan kinds render host records
 //! effects project   text problem manifest lock desired plan host
 //! effects demo      text problem render host
-//! effects cli       text problem progress ids roles tree workflow manifest adopt scan lock desired plan kinds bisect render host history review doctor records gateway launch apply project demo
+//! effects cli       text problem progress ids roles safetensors tree workflow manifest adopt scan lock desired plan kinds bisect render host history review doctor records gateway launch apply project demo
 //! ```
 //!
 //! # Glossary
@@ -123,6 +125,7 @@ mod records;
 pub mod render;
 mod review;
 mod roles;
+mod safetensors;
 mod scan;
 #[cfg(test)]
 mod testing;

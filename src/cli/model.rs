@@ -4,11 +4,11 @@ use super::GlobalArgs;
 use crate::desired::below_home;
 use crate::host::fs;
 use crate::host::models::{install, safetensors_header};
-use crate::lock::safetensors;
 use crate::manifest::{ModelSettings, Table};
 use crate::problem::{Problem, Result};
 use crate::project::ComfyProject;
 use crate::render;
+use crate::safetensors;
 use crate::text::{count_of, did_you_mean, escape_text, format_bytes};
 
 /// Show a model's pin, source and metadata

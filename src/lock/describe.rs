@@ -1,6 +1,6 @@
 //! Guesses from a safetensors header: hints for people; no decision depends on them.
 
-use super::safetensors::SafetensorsHeader;
+use crate::safetensors::SafetensorsHeader;
 
 /// Parts of tensor names, and what has them; the first that fits is said. From what ComfyUI's
 /// model_detection.py looks for.

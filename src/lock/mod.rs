@@ -12,7 +12,6 @@ pub(crate) mod python;
 pub(crate) mod requirements;
 pub(crate) mod resolve;
 pub(crate) mod reviews;
-pub(crate) mod safetensors;
 mod sections;
 pub(crate) mod tree_facts;
 pub(crate) mod uv;

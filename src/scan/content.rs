@@ -48,3 +48,13 @@ pub(crate) fn read_start(content: &dyn ReadAt, most: u64) -> io::Result<Vec<u8>>
     bytes.truncate(filled);
     Ok(bytes)
 }
+
+impl ReadAt for Vec<u8> {
+    fn size(&self) -> u64 {
+        self.as_slice().size()
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        self.as_slice().read_at(offset, buffer)
+    }
+}

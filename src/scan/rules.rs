@@ -44,6 +44,7 @@ pub(crate) struct Example {
 const FAMILIES: &[&[Rule]] = &[
     super::carrier::rules::RULES,
     super::javascript::rules::RULES,
+    super::model_file::rules::RULES,
 ];
 
 /// Returns every rule.

@@ -18,11 +18,12 @@ use crate::host::fs::edit;
 use crate::host::git::NetEnv;
 use crate::host::sealed::list_tree::{FoundEntry, list_tree};
 use crate::lock::resolve::models::{ModelInfo, ModelQuery, ModelResolver};
-use crate::lock::{ModelOrigin, ModelPin, Sha256Digest, safetensors};
+use crate::lock::{ModelOrigin, ModelPin, Sha256Digest};
 use crate::manifest::names;
 use crate::plan::observed::FileType;
 use crate::problem::{Context, Problem, Result};
 use crate::progress::{ProgressUnit, Reporter};
+use crate::safetensors;
 
 /// Requests at the same time: servers may be slow.
 const ASKED: usize = 8;

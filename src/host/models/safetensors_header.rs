@@ -7,8 +7,8 @@ use std::os::unix::fs::FileExt;
 
 use super::download_source::DownloadSource;
 use super::web::{WebClient, WebRequest};
-use crate::lock::safetensors::{SafetensorsHeader, header_length, parse_header};
 use crate::problem::{Problem, Result};
+use crate::safetensors::{SafetensorsHeader, header_length, parse_header};
 
 fn refused_header(why: String) -> Problem {
     Problem::new(format!("is not a valid safetensors file: {why}")).with_hint(
