@@ -180,12 +180,13 @@ impl Project {
             self.root.display(),
             python()
         );
-        fs::write(self.root.join("comfy.toml"), text).unwrap();
+        fs::create_dir_all(self.root.join("dotfiles")).unwrap();
+        fs::write(self.root.join("dotfiles/comfy.toml"), text).unwrap();
     }
 
     fn run(&self, args: &[&str]) -> (Option<i32>, String) {
         let out = command(&self.root)
-            .current_dir(&self.root)
+            .current_dir(self.root.join("dotfiles"))
             .args(args)
             .output()
             .unwrap();
@@ -206,7 +207,7 @@ impl Project {
     }
 
     fn lock_text(&self) -> String {
-        fs::read_to_string(self.root.join("comfy.lock")).unwrap()
+        fs::read_to_string(self.root.join("dotfiles/comfy.lock")).unwrap()
     }
 }
 
@@ -299,7 +300,7 @@ fn another_reviewer_reads_the_diff_confined() {
                     'message': f'{len(diff) > 0} {seen} {sorted(os.environ)}'}]}))\n";
     let policy = format!(
         "reviewer = [\"/usr/bin/python3\", \"-I\", \"-c\", '''{reviewer}''', \"{}\"]",
-        project.root.join("comfy.toml").display()
+        project.root.join("dotfiles/comfy.toml").display()
     );
     project.set_policy(&policy);
     project.ok(&["lock"]);
