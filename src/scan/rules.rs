@@ -4,6 +4,7 @@
 //! beside it.
 
 use super::finding::{Category, Intent, Severity};
+use super::python::rules as python;
 
 /// One thing that is looked for.
 #[derive(Debug)]
@@ -40,11 +41,35 @@ pub(crate) struct Example {
     pub found: bool,
 }
 
+impl Example {
+    /// Code that the rule finds something in.
+    pub(crate) const fn found(code: &'static str) -> Example {
+        Example { code, found: true }
+    }
+
+    /// Code that looks alike, in which it finds nothing.
+    pub(crate) const fn twin(code: &'static str) -> Example {
+        Example { code, found: false }
+    }
+}
+
 /// Every family.
 const FAMILIES: &[&[Rule]] = &[
     super::carrier::rules::RULES,
     super::javascript::rules::RULES,
     super::model_file::rules::RULES,
+    python::carriers::RULES,
+    python::cmd_exec::RULES,
+    python::code_exec::RULES,
+    python::credentials::RULES,
+    python::deser::RULES,
+    python::files::RULES,
+    python::intent::RULES,
+    python::network::RULES,
+    python::obfuscation::RULES,
+    python::persistence::RULES,
+    python::pkg_install::RULES,
+    python::web_route::RULES,
 ];
 
 /// Returns every rule.

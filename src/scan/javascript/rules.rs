@@ -4,14 +4,6 @@
 use crate::scan::finding::{Category, Intent, Severity};
 use crate::scan::rules::{Example, Rule};
 
-const fn yes(code: &'static str) -> Example {
-    Example { code, found: true }
-}
-
-const fn no(code: &'static str) -> Example {
-    Example { code, found: false }
-}
-
 pub(crate) const EVAL: Rule = Rule {
     id: "js-eval",
     category: Category::CodeExec,
@@ -21,14 +13,14 @@ pub(crate) const EVAL: Rule = Rule {
     why: "What reaches the text runs in the owner's browser, with ComfyUI's page and its rights.",
     fix: "Use JSON.parse for data, and functions for code.",
     examples: &[
-        yes("eval(x)"),
-        yes("const e = window.eval; window['ev' + 'al'](x)"),
-        yes("new Function('a', body)"),
-        yes("setTimeout('run()', 10)"),
-        no("model.eval()"),
-        no("setTimeout(() => run(), 10)"),
-        no("// eval(x)\nconst s = 'eval(x)'"),
-        no("function eval2(x) {}; eval2(1)"),
+        Example::found("eval(x)"),
+        Example::found("const e = window.eval; window['ev' + 'al'](x)"),
+        Example::found("new Function('a', body)"),
+        Example::found("setTimeout('run()', 10)"),
+        Example::twin("model.eval()"),
+        Example::twin("setTimeout(() => run(), 10)"),
+        Example::twin("// eval(x)\nconst s = 'eval(x)'"),
+        Example::twin("function eval2(x) {}; eval2(1)"),
     ],
 };
 
@@ -41,10 +33,10 @@ pub(crate) const HIDDEN_EVAL: Rule = Rule {
     why: "Code that hides what it does has a reason to.",
     fix: "Do not use the node, or ask for the source.",
     examples: &[
-        yes("eval(atob('YWxlcnQoMSk='))"),
-        yes("new Function(String.fromCharCode(97, 98))()"),
-        yes("eval(unescape('%61'))"),
-        no("const s = atob(x)"),
+        Example::found("eval(atob('YWxlcnQoMSk='))"),
+        Example::found("new Function(String.fromCharCode(97, 98))()"),
+        Example::found("eval(unescape('%61'))"),
+        Example::twin("const s = atob(x)"),
     ],
 };
 
@@ -57,14 +49,14 @@ pub(crate) const REMOTE_CODE: Rule = Rule {
     why: "Whoever owns the server decides what runs in the owner's browser, at every visit.",
     fix: "Put a copy into the node, so that it is pinned with it.",
     examples: &[
-        yes("import x from 'https://esm.test/x'"),
-        yes("export * from 'https://esm.test/x'"),
-        yes("await import('https://esm.test/x')"),
-        yes("importScripts('https://cdn.test/x.js')"),
-        yes("s = document.createElement('script'); s.src = 'https://cdn.test/x.js'"),
-        yes("navigator.serviceWorker.register('https://cdn.test/sw.js')"),
-        no("import { app } from '../../scripts/app.js'"),
-        no("img.src = 'https://x.test/a.png'"),
+        Example::found("import x from 'https://esm.test/x'"),
+        Example::found("export * from 'https://esm.test/x'"),
+        Example::found("await import('https://esm.test/x')"),
+        Example::found("importScripts('https://cdn.test/x.js')"),
+        Example::found("s = document.createElement('script'); s.src = 'https://cdn.test/x.js'"),
+        Example::found("navigator.serviceWorker.register('https://cdn.test/sw.js')"),
+        Example::twin("import { app } from '../../scripts/app.js'"),
+        Example::twin("img.src = 'https://x.test/a.png'"),
     ],
 };
 
@@ -77,14 +69,14 @@ pub(crate) const REMOTE_REQUEST: Rule = Rule {
     why: "comfy confines ComfyUI's connections, not the browser's.",
     fix: "Look at what is sent.",
     examples: &[
-        yes("fetch('https://x.test/a')"),
-        yes("fetch(`https://x.test/${id}`)"),
-        yes("new WebSocket('wss://x.test')"),
-        yes("navigator.sendBeacon('https://x.test', data)"),
-        yes("xhr.open('POST', 'http://x.test/')"),
-        no("fetch('/api/prompt')"),
-        no("api.fetchApi('/x')"),
-        no("fetch('http://127.0.0.1:8188/x')"),
+        Example::found("fetch('https://x.test/a')"),
+        Example::found("fetch(`https://x.test/${id}`)"),
+        Example::found("new WebSocket('wss://x.test')"),
+        Example::found("navigator.sendBeacon('https://x.test', data)"),
+        Example::found("xhr.open('POST', 'http://x.test/')"),
+        Example::twin("fetch('/api/prompt')"),
+        Example::twin("api.fetchApi('/x')"),
+        Example::twin("fetch('http://127.0.0.1:8188/x')"),
     ],
 };
 
@@ -97,11 +89,11 @@ pub(crate) const TOKEN_READ: Rule = Rule {
     why: "ComfyUI's page holds the keys of API nodes and the session with comfy's gateway.",
     fix: "Look at where they go.",
     examples: &[
-        yes("document.cookie.split(';')"),
-        yes("localStorage.getItem('auth_token')"),
-        yes("sessionStorage['apiKey']"),
-        no("localStorage.getItem('Comfy.Settings.theme')"),
-        no("document.cookie = 'a=b'"),
+        Example::found("document.cookie.split(';')"),
+        Example::found("localStorage.getItem('auth_token')"),
+        Example::found("sessionStorage['apiKey']"),
+        Example::twin("localStorage.getItem('Comfy.Settings.theme')"),
+        Example::twin("document.cookie = 'a=b'"),
     ],
 };
 
@@ -114,9 +106,9 @@ pub(crate) const CLIPBOARD_READ: Rule = Rule {
     why: "Passwords pass through it.",
     fix: "Look at whether the user asks for it.",
     examples: &[
-        yes("await navigator.clipboard.readText()"),
-        yes("navigator.clipboard.read()"),
-        no("navigator.clipboard.writeText(x)"),
+        Example::found("await navigator.clipboard.readText()"),
+        Example::found("navigator.clipboard.read()"),
+        Example::twin("navigator.clipboard.writeText(x)"),
     ],
 };
 
@@ -129,9 +121,9 @@ pub(crate) const WEBHOOK: Rule = Rule {
     why: "Stolen data is sent to such addresses.",
     fix: "Do not use the node.",
     examples: &[
-        yes("const u = 'https://discord.com/api/webhooks/1/x'"),
-        yes("fetch(`https://api.telegram.org/bot${t}/sendMessage`)"),
-        no("const u = 'https://discord.gg/comfyorg'"),
+        Example::found("const u = 'https://discord.com/api/webhooks/1/x'"),
+        Example::found("fetch(`https://api.telegram.org/bot${t}/sendMessage`)"),
+        Example::twin("const u = 'https://discord.gg/comfyorg'"),
     ],
 };
 

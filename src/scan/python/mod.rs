@@ -1,6 +1,54 @@
 //! Python, by syntax tree: what names mean, what data reaches, and what that can do.
+//!
+//! | question | answer |
+//! |---|---|
+//! | which calls are found, and why they matter | [`rules`]: a file for each family |
+//! | what it means that data of one kind reaches another place | `rules::verdicts` |
+//! | how bytes become text, and what is odd about them | [`decode`], [`tokens`] |
+//! | which file an import means | [`module`] |
+//! | what an expression is | [`expressions`], [`attributes`], [`library`], [`constants`] |
+//! | where data comes from, and what a check rules out | [`taint`], [`library`], [`checks`] |
+//! | how data passes calls | [`summary`], [`flow`] |
+//! | who calls a node's functions from outside | [`routes`], [`node_classes`] |
+//!
+//! All functions of a node are read again and again until their summaries stay the same; the last
+//! round tells what it finds.
+
+mod attributes;
+mod calls;
+mod checks;
+mod constants;
+mod decode;
+mod downloads;
+mod expressions;
+mod flow;
+mod library;
+mod module;
+mod names;
+mod node_classes;
+mod reader;
+mod routes;
+pub(in crate::scan) mod rules;
+mod scope;
+mod source;
+mod statements;
+mod summary;
+mod taint;
+mod tokens;
+mod values;
+
+#[cfg(test)]
+mod tests;
+
+use ruff_python_ast::PySourceType;
+use ruff_python_parser::parse_unchecked_source;
 
 use super::finding::Finding;
+use decode::decode_source;
+use module::{Module, Program};
+use reader::Reader;
+use rules::carriers;
+use source::{SourceText, offset_of};
 
 /// One Python file of a node.
 #[derive(Debug)]
@@ -11,7 +59,60 @@ pub(crate) struct PythonSource {
 }
 
 /// Scans the Python files of one node together; `begin` hears each path before it is parsed.
+///
+/// A source that is nested as deeply as Python itself allows takes about a kilobyte of stack for
+/// each level: callers give it a thread with a large one.
 pub(crate) fn scan_python(files: &[PythonSource], begin: &mut dyn FnMut(&str)) -> Vec<Finding> {
-    files.iter().for_each(|f| begin(&f.path));
-    Vec::new()
+    let mut findings = Vec::new();
+    let mut modules = Vec::new();
+    for file in files {
+        begin(&file.path);
+        modules.extend(parse_file(file, &mut findings));
+    }
+    let program = Program::index(&modules);
+    let mut reader = Reader::new(&program);
+    reader.read();
+    if reader.is_exhausted()
+        && let Some(first) = files.first()
+    {
+        let message = "The code is too much to be followed: what data reaches is not known.";
+        findings.push(Finding::about_file(
+            &carriers::PY_TOO_DEEP,
+            &first.path,
+            message.to_string(),
+        ));
+    }
+    findings.extend(reader.findings());
+    findings
+}
+
+/// Parses a file as far as it can be parsed; what is odd about it goes into `findings`.
+fn parse_file(file: &PythonSource, findings: &mut Vec<Finding>) -> Option<Module> {
+    let decoded = decode_source(&file.bytes);
+    let source = SourceText::new(&file.path, decoded.text);
+    let mut tell = |source: &SourceText, offset: u32, hit: source::Hit| {
+        let mut finding = source.finding(hit.rule, offset, hit.message);
+        finding.severity = hit.severity;
+        finding.intent = hit.intent;
+        findings.push(finding);
+    };
+    for (offset, hit) in decoded.odd {
+        tell(&source, offset, hit);
+    }
+    if tokens::is_too_deep(&source.text) {
+        let message = "The source is nested too deeply to be read.";
+        tell(&source, 0, source::Hit::of(&carriers::PY_TOO_DEEP, message));
+        return None;
+    }
+    let parsed = parse_unchecked_source(&source.text, PySourceType::Python);
+    if let Some(error) = parsed.errors().first() {
+        let message = format!("The file cannot be parsed as Python: {}.", error.error);
+        let hit = source::Hit::of(&carriers::PY_UNPARSEABLE, message);
+        tell(&source, offset_of(error.location.start()), hit);
+    }
+    for (offset, hit) in tokens::judge_tokens(&source.text, parsed.tokens()) {
+        tell(&source, offset, hit);
+    }
+    let body = parsed.into_suite();
+    Some(Module::new(source, body))
 }

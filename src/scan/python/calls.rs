@@ -1,0 +1,458 @@
+//! What a call does: of a library's function, of one of the node, or of one that is handed on.
+
+use std::rc::Rc;
+
+use ruff_python_ast::{Expr, ExprCall};
+use ruff_text_size::Ranged;
+
+use super::expressions::element_of;
+use super::module::Binding;
+use super::reader::Reader;
+use super::rules::{
+    self, CallSite, Sink, code_exec, files, intent, network, persistence, verdicts,
+};
+use super::scope::Frame;
+use super::source::{Hit, offset_of};
+use super::summary::effects;
+use super::taint::SourceKind;
+use super::values::{FunctionId, Value, What};
+
+/// The arguments of a call.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Arguments {
+    pub positional: Vec<Value>,
+    pub named: Vec<(Rc<str>, Value)>,
+    /// There are `*arguments` or `**arguments`.
+    pub spread: bool,
+}
+
+impl Arguments {
+    pub(super) fn of(positional: Vec<Value>) -> Arguments {
+        Arguments {
+            positional,
+            ..Arguments::default()
+        }
+    }
+
+    pub(super) fn keyword(&self, name: &str) -> Option<&Value> {
+        self.named
+            .iter()
+            .find(|(k, _)| &**k == name)
+            .map(|(_, v)| v)
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = &Value> {
+        self.positional
+            .iter()
+            .chain(self.named.iter().map(|(_, v)| v))
+    }
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn call(&mut self, frame: &mut Frame<'a>, call: &'a ExprCall) -> Value {
+        let offset = offset_of(call.range().start());
+        let (callee, receiver) = match &*call.func {
+            Expr::Attribute(attribute) => {
+                let receiver = self.value_of(frame, &attribute.value);
+                let callee = self.attribute_of(frame, offset, &receiver, attribute.attr.as_str());
+                (callee, Some(receiver))
+            }
+            other => (self.value_of(frame, other), None),
+        };
+        let arguments = self.arguments_of(frame, call);
+        self.note_opened(frame, call, &callee, &arguments);
+        let value = self.invoke(frame, offset, &callee, receiver.as_ref(), &arguments, false);
+        self.note_route_call(frame, offset, &callee, &arguments);
+        // A list that is added to holds what is added.
+        if let Expr::Attribute(attribute) = &*call.func {
+            self.note_added(frame, attribute, receiver.as_ref(), &arguments);
+        }
+        value
+    }
+
+    fn arguments_of(&mut self, frame: &mut Frame<'a>, call: &'a ExprCall) -> Arguments {
+        let mut arguments = Arguments::default();
+        for argument in &call.arguments.args {
+            let value = self.value_of(frame, argument);
+            if !argument.is_starred_expr() {
+                arguments.positional.push(value);
+                continue;
+            }
+            arguments.spread = true;
+            match value.items() {
+                Some(items) => arguments.positional.extend(items.iter().cloned()),
+                None => arguments.positional.push(element_of(&value)),
+            }
+        }
+        for keyword in &call.arguments.keywords {
+            let value = self.value_of(frame, &keyword.value);
+            match (&keyword.arg, &value.what) {
+                (Some(name), _) => arguments.named.push((Rc::from(name.as_str()), value)),
+                (None, What::Dict(items, _)) => {
+                    arguments.spread = true;
+                    for (key, value) in items.iter() {
+                        if let Some(name) = key.as_whole_text() {
+                            arguments.named.push((name, value.clone()));
+                        }
+                    }
+                }
+                (None, _) => {
+                    arguments.spread = true;
+                    arguments.named.push((Rc::from("**"), value));
+                }
+            }
+        }
+        arguments
+    }
+
+    /// Calls what `callee` is with `arguments`; `passed` if something else does it.
+    pub(super) fn invoke(
+        &mut self,
+        frame: &mut Frame<'a>,
+        offset: u32,
+        callee: &Value,
+        receiver: Option<&Value>,
+        arguments: &Arguments,
+        passed: bool,
+    ) -> Value {
+        let mut all: Option<Value> = None;
+        for what in callee.alternatives() {
+            let one = match what {
+                What::Name(name) => {
+                    self.call_library(frame, offset, name, callee, receiver, arguments, passed)
+                }
+                What::Function(id) => self.call_function(frame, offset, *id, None, arguments),
+                What::Method(id, class) => {
+                    let binding = self.program.functions[*id].binding;
+                    let own = match (binding, receiver.map(|r| &r.what)) {
+                        (Binding::Class, _) => What::Class(*class),
+                        _ => What::Object(*class),
+                    };
+                    self.call_function(frame, offset, *id, Some(Value::of(own)), arguments)
+                }
+                What::Class(class) => {
+                    if let Some(init) = self.attribute_of_class(*class, "__init__", true, 0) {
+                        self.invoke(frame, offset, &init, None, arguments, passed);
+                    }
+                    Value::of(What::Object(*class))
+                }
+                What::Object(class) => match self.attribute_of_class(*class, "__call__", true, 0) {
+                    Some(call) => self.invoke(frame, offset, &call, None, arguments, passed),
+                    None => Value::UNKNOWN,
+                },
+                What::Partial(held, _) => {
+                    let mut given = Arguments::of(held.1.clone());
+                    given
+                        .positional
+                        .extend(arguments.positional.iter().cloned());
+                    given.named.clone_from(&arguments.named);
+                    self.invoke(frame, offset, &held.0, None, &given, passed)
+                }
+                _ => Value::UNKNOWN,
+            };
+            all = Some(match all {
+                Some(known) => known.join(&one),
+                None => one,
+            });
+        }
+        let quiet = callee.name().is_some_and(looks_only);
+        if !passed && !quiet {
+            self.call_handed_on(frame, offset, callee, arguments);
+        }
+        all.unwrap_or(Value::UNKNOWN)
+    }
+
+    fn call_function(
+        &mut self,
+        frame: &mut Frame<'a>,
+        offset: u32,
+        id: FunctionId,
+        own: Option<Value>,
+        arguments: &Arguments,
+    ) -> Value {
+        let bound = self.bind_arguments(id, own, arguments);
+        self.apply_summary(frame, offset, id, &bound)
+    }
+
+    /// The arguments in the order of the function's parameters.
+    pub(super) fn bind_arguments(
+        &self,
+        id: FunctionId,
+        own: Option<Value>,
+        arguments: &Arguments,
+    ) -> Vec<Value> {
+        let info = &self.program.functions[id];
+        let mut bound = vec![Value::UNKNOWN; info.parameters.len()];
+        let positional = own.into_iter().chain(arguments.positional.iter().cloned());
+        for (at, value) in positional.enumerate() {
+            let place = if at < info.positional {
+                Some(at)
+            } else {
+                info.star
+            };
+            if let Some(slot) = place.and_then(|p| bound.get_mut(p)) {
+                *slot = if at < info.positional {
+                    value
+                } else {
+                    slot.clone().with_taint(&value.taint)
+                };
+            }
+        }
+        for (name, value) in &arguments.named {
+            let place = info.index_of(name).or(info.double_star);
+            if let Some(slot) = place.and_then(|p| bound.get_mut(p)) {
+                *slot = slot.join(value);
+            }
+        }
+        bound
+    }
+
+    /// Functions among the arguments are called by whoever gets them.
+    fn call_handed_on(
+        &mut self,
+        frame: &mut Frame<'a>,
+        offset: u32,
+        callee: &Value,
+        arguments: &Arguments,
+    ) {
+        let over = callee.name().is_some_and(|n| {
+            matches!(
+                n,
+                "builtins.map"
+                    | "builtins.filter"
+                    | "functools.reduce"
+                    | "builtins.reduce"
+                    | "itertools.starmap"
+            ) || n.ends_with(".map")
+                || n.ends_with(".imap")
+                || n.ends_with(".apply")
+        });
+        let given = |at: usize| -> Arguments {
+            let mut inner = Arguments::default();
+            if let Some(list) = arguments
+                .keyword("args")
+                .or_else(|| arguments.keyword("argument"))
+            {
+                inner.positional = list
+                    .items()
+                    .map_or_else(|| vec![element_of(list)], <[Value]>::to_vec);
+            } else {
+                let rest = arguments.positional.iter().skip(at);
+                inner.positional = if over {
+                    rest.map(element_of).collect()
+                } else {
+                    rest.cloned().collect()
+                };
+            }
+            inner
+        };
+        let positional: Vec<Value> = arguments.positional.clone();
+        for (at, value) in positional.iter().enumerate() {
+            if is_callable(value) {
+                self.invoke(frame, offset, value, None, &given(at + 1), true);
+            }
+        }
+        let named: Vec<Value> = arguments.named.iter().map(|(_, v)| v.clone()).collect();
+        for value in named.iter().filter(|v| is_callable(v)) {
+            self.invoke(frame, offset, value, None, &given(usize::MAX), true);
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "a call has these parts")]
+    fn call_library(
+        &mut self,
+        frame: &mut Frame<'a>,
+        offset: u32,
+        name: &str,
+        callee: &Value,
+        receiver: Option<&Value>,
+        arguments: &Arguments,
+        passed: bool,
+    ) -> Value {
+        let site = CallSite {
+            name,
+            receiver,
+            positional: &arguments.positional,
+            named: &arguments.named,
+            spread: arguments.spread,
+            passed,
+        };
+        for rule in rules::call_rules(name) {
+            let Some(hit) = (rule.judge)(&site) else {
+                continue;
+            };
+            self.note_effect(frame, &hit);
+            self.tell(frame.module, offset, hit, Vec::new());
+        }
+        if let Some(hit) =
+            code_exec::trusts_remote_code(&site).or_else(|| network::turns_tls_off(&site))
+        {
+            self.tell(frame.module, offset, hit, Vec::new());
+        }
+        for rule in rules::flow_rules(name) {
+            self.follow_into(frame, offset, &site, rule);
+        }
+        self.judge_texts(frame, offset, &site);
+        if name == "builtins.open" && !passed {
+            let mode = site
+                .argument(1, "mode")
+                .map_or_else(String::new, Value::as_part);
+            let written = mode.contains(['w', 'a', 'x', '+']);
+            let rule = if written {
+                &files::OPEN_WRITE
+            } else {
+                &files::OPEN_READ
+            };
+            self.follow_into(frame, offset, &site, rule);
+        }
+        self.note_downloads(frame, offset, &site);
+        if matches!(
+            name,
+            "sys.exit"
+                | "os._exit"
+                | "os.kill"
+                | "os.execv"
+                | "os.execl"
+                | "os.abort"
+                | "os.execvp"
+        ) {
+            frame.summary.effects |= effects::RESTARTS;
+        }
+        self.result_of(frame, offset, name, callee, &site)
+    }
+
+    fn note_effect(&self, frame: &mut Frame<'a>, hit: &Hit) {
+        frame.summary.effects |= match hit.rule.id {
+            "py-pip-install" | "py-git-clone" => effects::INSTALLS,
+            "py-file-remove" => effects::REMOVES,
+            "py-subprocess" | "py-shell" | "py-exec" | "py-eval" => effects::RUNS,
+            _ => 0,
+        };
+    }
+
+    /// What the texts among the arguments name: addresses, paths and programs.
+    fn judge_texts(&mut self, frame: &mut Frame<'a>, offset: u32, site: &CallSite<'_>) {
+        if looks_only(site.name) {
+            return;
+        }
+        let reaches = network::is_network(site.name)
+            || site.name.starts_with('?')
+                && site
+                    .all()
+                    .any(|v| v.as_text().is_some_and(|t| t.starts_with("http")))
+            || rules::flow_rules(site.name).any(|r| matches!(r.sink, Sink::Url | Sink::Send));
+        if reaches && let Some(hit) = intent::judge_addresses(site) {
+            let file = site.all().any(|v| {
+                v.taint.has(SourceKind::FileContent)
+                    || v.taint.has(SourceKind::Credential)
+                    || v.taint.has(SourceKind::HostInfo)
+            });
+            let hit = if file && hit.intent.is_some() && hit.rule.id == intent::PY_WEBHOOK.id {
+                verdicts::file_to_webhook()
+            } else {
+                hit
+            };
+            self.tell(frame.module, offset, hit, Vec::new());
+        }
+        let opens = site.name == "builtins.open";
+        let paths = opens
+            || names_paths(site.name)
+            || rules::flow_rules(site.name)
+                .any(|r| matches!(r.sink, Sink::ReadPath | Sink::WritePath | Sink::RemovePath));
+        let runs = rules::flow_rules(site.name).any(|r| r.sink == Sink::Command);
+        if !(paths || runs) {
+            return;
+        }
+        let mode = site
+            .argument(1, "mode")
+            .map_or_else(String::new, Value::as_part);
+        let writing_method =
+            site.name.ends_with(".write_text") || site.name.ends_with(".write_bytes");
+        let written = opens && mode.contains(['w', 'a', 'x', '+'])
+            || writing_method
+            || matches!(
+                site.name,
+                "shutil.copy" | "shutil.copyfile" | "shutil.copy2" | "shutil.move" | "os.symlink"
+            );
+        let mut texts: Vec<String> = Vec::new();
+        texts.extend(
+            site.receiver
+                .and_then(Value::as_text)
+                .map(|t| t.to_string()),
+        );
+        if paths && matches!(site.name, "os.path.join" | "pathlib.Path") {
+            texts.push(super::expressions::join_path(site.positional).as_part());
+        } else {
+            texts.extend(site.positional.iter().take(3).map(Value::as_command_line));
+        }
+        for text in &texts {
+            let hits = [
+                intent::judge_text(text),
+                paths
+                    .then(|| persistence::judge_path(text, written, !mode.contains('b')))
+                    .flatten(),
+                paths
+                    .then(|| rules::credentials::secret_file(text))
+                    .flatten()
+                    .map(|file| {
+                        Hit::of(
+                            &rules::credentials::PY_SECRET_FILE,
+                            format!("A file that holds keys is named: {file}."),
+                        )
+                    }),
+            ];
+            for hit in hits.into_iter().flatten() {
+                self.tell(frame.module, offset, hit, Vec::new());
+            }
+        }
+    }
+}
+
+/// Functions that look at a function and do not call it.
+fn looks_only(name: &str) -> bool {
+    matches!(
+        name,
+        "builtins.isinstance"
+            | "builtins.issubclass"
+            | "builtins.type"
+            | "builtins.print"
+            | "builtins.repr"
+            | "builtins.hasattr"
+            | "builtins.callable"
+            | "builtins.id"
+            | "builtins.help"
+            | "functools.wraps"
+            | "builtins.str"
+            | "functools.update_wrapper"
+            | "inspect.signature"
+            | "inspect.getsource"
+            | "inspect.isfunction"
+            | "builtins.getattr"
+            | "logging.info"
+            | "logging.warning"
+            | "logging.error"
+            | "logging.debug"
+            | "builtins.dir"
+            | "builtins.len"
+    ) || name.starts_with("unittest.mock")
+        || name.starts_with("typing.")
+}
+
+fn names_paths(name: &str) -> bool {
+    name.starts_with("os.path.")
+        || matches!(
+            name,
+            "pathlib.Path" | "pathlib.PosixPath" | "os.environ.get" | "glob.glob"
+        )
+        || rules::last_segment(name)
+            .strip_prefix('.')
+            .is_some_and(|m| files::PATH_METHODS.contains(&m))
+}
+
+fn is_callable(value: &Value) -> bool {
+    value.alternatives().iter().any(|what| match what {
+        What::Function(_) | What::Method(..) | What::Partial(..) => true,
+        What::Name(name) => rules::is_dangerous(name),
+        _ => false,
+    })
+}

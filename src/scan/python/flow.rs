@@ -1,0 +1,267 @@
+//! Data that reaches a place where somebody else must not decide what it is.
+
+use std::rc::Rc;
+
+use super::reader::Reader;
+use super::rules::{Argument, CallSite, FlowRule, Sink, verdicts};
+use super::scope::Frame;
+use super::summary::{ParameterSink, effects};
+use super::taint::{Origin, OriginId, Place, SourceKind, Step, Taint};
+use super::values::{FunctionId, Value};
+
+/// A way through more calls than this is not followed.
+const MOST_CALLS: usize = 8;
+
+impl<'a> Reader<'a> {
+    pub(super) fn place(frame: &Frame<'_>, offset: u32) -> Place {
+        Place {
+            module: u32::try_from(frame.module).unwrap_or(0),
+            offset,
+        }
+    }
+
+    /// Data that begins here.
+    pub(super) fn source(frame: &Frame<'_>, offset: u32, kind: SourceKind, message: &str) -> Taint {
+        let place = Self::place(frame, offset);
+        Taint::from(Origin {
+            id: OriginId::Place {
+                module: place.module,
+                offset,
+            },
+            kind,
+            cleared: 0,
+            steps: Some(Step::first(place, message)),
+        })
+    }
+
+    /// Looks at the arguments of a call that a rule speaks of.
+    pub(super) fn follow_into(
+        &mut self,
+        frame: &mut Frame<'a>,
+        offset: u32,
+        call: &CallSite<'_>,
+        rule: &'static FlowRule,
+    ) {
+        frame.summary.effects |= effect_of(rule.sink);
+        for argument in rule.arguments {
+            match *argument {
+                Argument::At(at, name) => {
+                    if let Some(value) = call.argument(at, name) {
+                        self.arrive(frame, offset, call.name, rule, value);
+                    }
+                }
+                Argument::Named(name) => {
+                    if let Some(value) = call.keyword(name) {
+                        self.arrive(frame, offset, call.name, rule, value);
+                    }
+                }
+                Argument::Any => {
+                    for value in call.all() {
+                        self.arrive(frame, offset, call.name, rule, value);
+                    }
+                }
+                Argument::Receiver => {
+                    if let Some(value) = call.receiver {
+                        self.arrive(frame, offset, call.name, rule, value);
+                    }
+                }
+            }
+        }
+    }
+
+    fn arrive(
+        &mut self,
+        frame: &mut Frame<'a>,
+        offset: u32,
+        name: &str,
+        rule: &'static FlowRule,
+        value: &Value,
+    ) {
+        // A constant start of an address says whom it reaches.
+        if rule.sink == Sink::Url && has_fixed_host(value) {
+            return;
+        }
+        let bit = verdicts::bit_of(rule.sink);
+        let place = Self::place(frame, offset);
+        for origin in value.taint.origins() {
+            let cleared = origin.cleared | frame.state.marks_of(origin.id);
+            if bit != 0 && cleared & bit == bit {
+                continue;
+            }
+            if let OriginId::Parameter(parameter) = origin.id {
+                frame.summary.add_sink(ParameterSink {
+                    parameter,
+                    rule,
+                    name: Rc::from(name),
+                    place,
+                    cleared,
+                    through: Vec::new(),
+                });
+                continue;
+            }
+            let Some(hit) = verdicts::judge_flow(rule, name, origin.kind) else {
+                continue;
+            };
+            let mut steps = told_steps(origin);
+            steps.push((
+                place,
+                format!("reaches {}()", super::rules::shown_name(name)),
+            ));
+            self.tell(frame.module, offset, hit, steps);
+        }
+    }
+
+    /// What a call of a function of the node does with the arguments it is given.
+    pub(super) fn apply_summary(
+        &mut self,
+        frame: &mut Frame<'a>,
+        offset: u32,
+        function: FunctionId,
+        arguments: &[Value],
+    ) -> Value {
+        let place = Self::place(frame, offset);
+        let name = self.program.functions[function].name();
+        let summary = self.summaries[function].clone();
+        frame.summary.effects |= summary.effects;
+        for sink in &summary.sinks {
+            let Some(value) = arguments.get(usize::from(sink.parameter)) else {
+                continue;
+            };
+            if sink.rule.sink == Sink::Url && has_fixed_host(value) {
+                continue;
+            }
+            for origin in value.taint.origins() {
+                self.pass_on(frame, place, name, sink, origin);
+            }
+        }
+        let message = format!("comes back from {name}()");
+        substitute(&summary.returns, arguments, place, &message, 0)
+    }
+
+    fn pass_on(
+        &mut self,
+        frame: &mut Frame<'a>,
+        place: Place,
+        name: &str,
+        sink: &ParameterSink,
+        origin: &Origin,
+    ) {
+        let bit = verdicts::bit_of(sink.rule.sink);
+        let cleared = origin.cleared | frame.state.marks_of(origin.id) | sink.cleared;
+        if bit != 0 && cleared & bit == bit || sink.through.len() >= MOST_CALLS {
+            return;
+        }
+        let step: Rc<str> = Rc::from(format!("is given to {name}()"));
+        if let OriginId::Parameter(parameter) = origin.id {
+            let mut through = vec![(place, step)];
+            through.extend(sink.through.iter().cloned());
+            frame.summary.add_sink(ParameterSink {
+                parameter,
+                through,
+                cleared,
+                ..sink.clone()
+            });
+            return;
+        }
+        let Some(hit) = verdicts::judge_flow(sink.rule, &sink.name, origin.kind) else {
+            return;
+        };
+        let mut steps = told_steps(origin);
+        steps.push((place, step.to_string()));
+        steps.extend(sink.through.iter().map(|(p, m)| (*p, m.to_string())));
+        let end = format!("reaches {}()", super::rules::shown_name(&sink.name));
+        steps.push((sink.place, end));
+        self.tell(sink.place.module as usize, sink.place.offset, hit, steps);
+    }
+
+    /// Marks the arguments that a function of the node checks.
+    pub(super) fn apply_checks(
+        &mut self,
+        frame: &mut Frame<'a>,
+        function: FunctionId,
+        arguments: &[Value],
+    ) {
+        let checks = self.summaries[function].checks.clone();
+        for (parameter, bits) in checks {
+            if let Some(value) = arguments.get(usize::from(parameter)) {
+                frame.mark_checked(&value.taint, bits);
+            }
+        }
+    }
+}
+
+fn told_steps(origin: &Origin) -> Vec<(Place, String)> {
+    Step::in_order(origin.steps.as_ref())
+        .iter()
+        .map(|s| (s.place, s.message.to_string()))
+        .collect()
+}
+
+/// Puts what a caller gives in the place of parameters.
+fn substitute(value: &Value, arguments: &[Value], place: Place, message: &str, depth: u8) -> Value {
+    let mut taint = Taint::NONE;
+    for origin in value.taint.origins() {
+        match origin.id {
+            OriginId::Parameter(parameter) => {
+                if let Some(argument) = arguments.get(usize::from(parameter)) {
+                    let passed = argument.taint.clear(origin.cleared);
+                    taint = taint.join(&passed.passed(place, message));
+                }
+            }
+            OriginId::Place { .. } => {
+                let own = Taint::from(origin.clone());
+                taint = taint.join(&own.passed(place, message));
+            }
+        }
+    }
+    use super::values::What;
+    let items = |all: &[Value]| -> Vec<Value> {
+        all.iter()
+            .map(|v| substitute(v, arguments, place, message, depth + 1))
+            .collect()
+    };
+    match &value.what {
+        What::List(all, _) if depth < 3 && !value.taint.is_none() => {
+            Value::list(items(all)).with_taint(&taint)
+        }
+        What::Dict(all, _) if depth < 3 && !value.taint.is_none() => {
+            let pairs = all.iter().map(|(k, v)| {
+                (
+                    k.clone(),
+                    substitute(v, arguments, place, message, depth + 1),
+                )
+            });
+            Value::dict(pairs.collect()).with_taint(&taint)
+        }
+        What::Name(name) if name.starts_with('?') && !name.contains('.') => {
+            Value::unknown_with(taint)
+        }
+        what => Value {
+            what: what.clone(),
+            taint,
+        },
+    }
+}
+
+fn effect_of(sink: Sink) -> u8 {
+    match sink {
+        Sink::WritePath => effects::WRITES,
+        Sink::RemovePath => effects::REMOVES,
+        Sink::Command | Sink::Code => effects::RUNS,
+        Sink::Url => effects::CONNECTS,
+        Sink::ReadPath | Sink::ServePath => effects::READS,
+        Sink::Import | Sink::Deser | Sink::Send => 0,
+    }
+}
+
+/// Whether an address begins with a constant host: `f"https://host/{name}"`.
+fn has_fixed_host(value: &Value) -> bool {
+    let Some(text) = value.as_text() else {
+        return false;
+    };
+    let Some((_, rest)) = text.split_once("://") else {
+        return false;
+    };
+    let host_end = rest.find(['/', '?', '#']);
+    host_end.is_some_and(|end| !rest[..end].contains(super::values::UNKNOWN_PART) && end > 0)
+}

@@ -1,0 +1,311 @@
+//! Reads all functions of a node until nothing new is learned, then tells what it found.
+
+use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
+
+use super::module::{Binding, Definition, Program};
+use super::routes::Route;
+use super::scope::{Frame, Variables};
+use super::source::Hit;
+use super::summary::Summary;
+use super::taint::{Origin, OriginId, Place, SourceKind, Step, Taint};
+use super::values::{FunctionId, ModuleId, Value, What};
+use crate::scan::finding::{Finding, FlowStep};
+
+/// Rounds over all functions: data goes through so many calls between modules.
+const MOST_ROUNDS: u32 = 7;
+/// Expressions that are read, for each byte of source, before the rest is left.
+const WORK_PER_BYTE: u64 = 60;
+const LEAST_WORK: u64 = 2_000_000;
+
+/// Who calls a function from outside.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Entry {
+    /// A route of the browser; its parameters from this one on are the request.
+    Route,
+    /// A node's function: parameters of these names hold text of the workflow; None: which do is
+    /// not known.
+    Node(Option<Vec<String>>),
+}
+
+/// What was found at one place.
+#[derive(Debug)]
+pub(super) struct Told {
+    hit: Hit,
+    steps: Vec<(Place, String)>,
+}
+
+pub(super) struct Reader<'a> {
+    pub program: &'a Program<'a>,
+    pub globals: Vec<Variables<'a>>,
+    /// Libraries of which a module has all names.
+    pub stars: Vec<Vec<String>>,
+    /// The variables of functions that others stand in.
+    pub captured: HashMap<FunctionId, Variables<'a>>,
+    /// Attributes of classes and their objects.
+    pub attributes: Vec<HashMap<&'a str, Value>>,
+    pub bases: Vec<Vec<Value>>,
+    pub summaries: Vec<Summary>,
+    pub entries: HashMap<FunctionId, Entry>,
+    pub routes: BTreeMap<(ModuleId, u32), Route>,
+    found: BTreeMap<(ModuleId, u32, &'static str), Told>,
+    done: Vec<bool>,
+    /// Whether this is the round that tells.
+    telling: bool,
+    pub changed: bool,
+    work: u64,
+    most_work: u64,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(program: &'a Program<'a>) -> Reader<'a> {
+        let bytes: usize = program.modules.iter().map(|m| m.source.text.len()).sum();
+        let modules = program.modules.len();
+        Reader {
+            program,
+            globals: vec![Variables::new(); modules],
+            stars: vec![Vec::new(); modules],
+            captured: HashMap::new(),
+            attributes: vec![HashMap::new(); program.classes.len()],
+            bases: vec![Vec::new(); program.classes.len()],
+            summaries: vec![Summary::NOTHING; program.functions.len()],
+            entries: HashMap::new(),
+            routes: BTreeMap::new(),
+            found: BTreeMap::new(),
+            done: vec![false; modules],
+            telling: false,
+            changed: false,
+            work: 0,
+            most_work: LEAST_WORK + bytes as u64 * WORK_PER_BYTE,
+        }
+    }
+
+    /// Reads everything.
+    pub(super) fn read(&mut self) {
+        for round in 1..=MOST_ROUNDS {
+            self.changed = false;
+            self.done.fill(false);
+            for module in 0..self.program.modules.len() {
+                self.read_module(module);
+            }
+            for function in 0..self.program.functions.len() {
+                self.read_function(function);
+            }
+            self.note_node_classes();
+            if self.telling {
+                break;
+            }
+            self.telling = !self.changed || round + 1 == MOST_ROUNDS;
+        }
+        self.tell_routes();
+    }
+
+    /// Whether an expression may still be read.
+    pub(super) fn spend(&mut self) -> bool {
+        self.work += 1;
+        self.work <= self.most_work
+    }
+
+    /// Whether some of it was left unread since it is too much.
+    pub(super) fn is_exhausted(&self) -> bool {
+        self.work > self.most_work
+    }
+
+    pub(super) fn read_module(&mut self, module: ModuleId) {
+        if std::mem::replace(&mut self.done[module], true) {
+            return;
+        }
+        let program = self.program;
+        let mut frame = Frame::new(module);
+        self.read_body(&mut frame, &program.modules[module].body);
+        let mut variables = frame.state.variables;
+        for value in variables.values_mut() {
+            value.taint = value.taint.without_parameters();
+        }
+        // What functions have set with `global` stays.
+        for (name, value) in &self.globals[module] {
+            if !variables.contains_key(name) {
+                variables.insert(name, value.clone());
+            }
+        }
+        if self.globals[module] != variables {
+            self.changed = true;
+            self.globals[module] = variables;
+        }
+    }
+
+    fn read_function(&mut self, id: FunctionId) {
+        let program = self.program;
+        let info = &program.functions[id];
+        let mut frame = Frame::new(info.module);
+        frame.function = Some(id);
+        frame.class = info.class;
+        self.bind_parameters(&mut frame, id);
+        match info.definition {
+            Definition::Function(def) => {
+                self.read_body(&mut frame, &def.body);
+            }
+            Definition::Lambda(lambda) => {
+                let value = self.value_of(&mut frame, &lambda.body);
+                frame.add_returned(&value);
+            }
+        }
+        frame.summary.returns = frame.returned.take().unwrap_or(Value::UNKNOWN);
+        if frame.summary.differs(&self.summaries[id]) {
+            self.changed = true;
+        }
+        self.summaries[id] = frame.summary;
+        let mut variables = frame.state.variables;
+        for value in variables.values_mut() {
+            value.taint = value.taint.without_parameters();
+        }
+        self.captured.insert(id, variables);
+    }
+
+    fn bind_parameters(&mut self, frame: &mut Frame<'a>, id: FunctionId) {
+        let program = self.program;
+        let info = &program.functions[id];
+        let entry = self.entries.get(&id).cloned();
+        for (at, name) in info.parameters.iter().enumerate() {
+            let own = at == 0 && info.class.is_some();
+            let what = match (own, info.binding, info.class) {
+                (true, Binding::Object, Some(class)) => What::Object(class),
+                (true, Binding::Class, Some(class)) => What::Class(class),
+                _ => What::Name(Rc::from(format!("?{name}"))),
+            };
+            let bound = own && info.binding != Binding::Nothing;
+            let place = self.parameter_place(id, at);
+            let taint = if bound {
+                Taint::NONE
+            } else {
+                self.parameter_taint(at, name, entry.as_ref(), place)
+            };
+            let mut value = Value { what, taint };
+            if let Some(default) = self.default_of(frame, id, at) {
+                value = value.join(&default);
+            }
+            frame.bind(name, value);
+        }
+    }
+
+    fn parameter_taint(&self, at: usize, name: &str, entry: Option<&Entry>, place: Place) -> Taint {
+        let source = |kind: SourceKind, message: &str| {
+            Taint::from(Origin {
+                id: OriginId::Place {
+                    module: place.module,
+                    offset: place.offset,
+                },
+                kind,
+                cleared: 0,
+                steps: Some(Step::first(place, message)),
+            })
+        };
+        match entry {
+            Some(Entry::Route) => source(SourceKind::Request, "a request comes in"),
+            Some(Entry::Node(names))
+                if names.as_ref().is_none_or(|n| n.iter().any(|n| n == name)) =>
+            {
+                source(
+                    SourceKind::NodeInput,
+                    &format!("`{name}` is an input of the node"),
+                )
+            }
+            Some(Entry::Node(_)) => Taint::NONE,
+            None => Taint::from(Origin {
+                id: OriginId::Parameter(u16::try_from(at).unwrap_or(u16::MAX)),
+                kind: SourceKind::Parameter,
+                cleared: 0,
+                steps: None,
+            }),
+        }
+    }
+
+    fn parameter_place(&self, id: FunctionId, at: usize) -> Place {
+        let info = &self.program.functions[id];
+        let name = info.parameters[at];
+        let offset = info.signature().and_then(|s| {
+            s.iter()
+                .find(|p| p.name().as_str() == name)
+                .map(|p| ruff_text_size::Ranged::range(&p).start().to_u32())
+        });
+        Place {
+            module: u32::try_from(info.module).unwrap_or(0),
+            offset: offset.unwrap_or(0),
+        }
+    }
+
+    /// What the parameter is when nobody gives it; constants say nothing about it.
+    fn default_of(&mut self, frame: &mut Frame<'a>, id: FunctionId, at: usize) -> Option<Value> {
+        let program = self.program;
+        let info = &program.functions[id];
+        let parameter = info.signature()?.find(info.parameters[at])?;
+        let value = self.value_of(frame, parameter.default.as_deref()?);
+        let callable = value.alternatives().iter().any(|w| {
+            matches!(w, What::Function(_) | What::Class(_) | What::Partial(..))
+                || matches!(w, What::Name(n) if super::rules::is_dangerous(n))
+        });
+        callable.then_some(value)
+    }
+
+    /// Keeps a finding for a place, the worst one of each rule.
+    pub(super) fn tell(
+        &mut self,
+        module: ModuleId,
+        offset: u32,
+        hit: Hit,
+        steps: Vec<(Place, String)>,
+    ) {
+        if !self.telling {
+            return;
+        }
+        let told = Told { hit, steps };
+        let key = (module, offset, told.hit.rule.id);
+        match self.found.get_mut(&key) {
+            Some(known)
+                if (known.hit.severity, !known.steps.is_empty())
+                    >= (told.hit.severity, !told.steps.is_empty()) =>
+            {
+                if known.hit.intent.is_none() {
+                    known.hit.intent = told.hit.intent;
+                }
+            }
+            Some(known) => {
+                let intent = known.hit.intent;
+                *known = told;
+                known.hit.intent = known.hit.intent.or(intent);
+            }
+            None => {
+                self.found.insert(key, told);
+            }
+        }
+    }
+
+    pub(super) fn findings(&self) -> Vec<Finding> {
+        let position = |place: &Place| {
+            let source = &self.program.modules[place.module as usize].source;
+            let (line, column) = source.position(place.offset);
+            (source.path.clone(), line, column)
+        };
+        let all = self.found.iter().map(|((module, offset, _), told)| {
+            let source = &self.program.modules[*module].source;
+            let mut finding = source.finding(told.hit.rule, *offset, told.hit.message.clone());
+            finding.severity = told.hit.severity;
+            finding.intent = told.hit.intent;
+            finding.steps = told
+                .steps
+                .iter()
+                .map(|(place, message)| {
+                    let (path, line, column) = position(place);
+                    FlowStep {
+                        path,
+                        line,
+                        column,
+                        message: message.clone(),
+                    }
+                })
+                .collect();
+            finding
+        });
+        all.collect()
+    }
+}

@@ -1,0 +1,413 @@
+//! Code that runs code which it makes or is given.
+
+use super::{Argument, CallRule, CallSite, FlowRule, Sink};
+use crate::scan::finding::{Category, Severity};
+use crate::scan::python::source::Hit;
+use crate::scan::rules::{Example, Rule};
+
+pub(in crate::scan) const RULES: &[Rule] = &[
+    PY_EXEC,
+    PY_EVAL,
+    PY_COMPILE,
+    PY_RUN_FILE,
+    PY_DYNAMIC_IMPORT,
+    PY_IMPORT_FROM_DATA,
+    PY_CODE_OBJECT,
+    PY_TORCH_HUB,
+    PY_TRUST_REMOTE_CODE,
+    PY_NATIVE_CODE,
+    PY_INTERACTIVE,
+];
+
+pub(in crate::scan) const PY_EXEC: Rule = Rule {
+    id: "py-exec",
+    category: Category::CodeExec,
+    severity: Severity::High,
+    intent: None,
+    reason: "exec() runs text as Python.",
+    why: "Whoever decides the text decides what this process does.",
+    fix: "Write the code as code, or import it as a module.",
+    examples: &[
+        Example::found("exec(open('x').read())\n"),
+        Example::found("from builtins import exec as run\nrun('pass')\n"),
+        Example::found("list(map(exec, ['pass']))\n"),
+        Example::found("class A:\n    __class_getitem__ = exec\n"),
+        Example::twin("cursor.exec('SELECT 1')\n"),
+        Example::twin("# exec('pass')\nx = 'exec(1)'\n"),
+    ],
+};
+
+pub(in crate::scan) const PY_EVAL: Rule = Rule {
+    id: "py-eval",
+    category: Category::CodeExec,
+    severity: Severity::Medium,
+    intent: None,
+    reason: "eval() runs text as Python.",
+    why: "A text out of a workflow or a request runs with all that ComfyUI may do.",
+    fix: "Use ast.literal_eval() for data, or a parser that knows numbers and operators alone.",
+    examples: &[
+        Example::found("eval(x)\n"),
+        Example::found("(lambda f: f)(eval)('1')\n"),
+        Example::twin("import ast\nast.literal_eval('1')\n"),
+        Example::twin("model.eval()\ndf.eval('a + b')\n"),
+    ],
+};
+
+pub(in crate::scan) const PY_COMPILE: Rule = Rule {
+    id: "py-compile",
+    category: Category::CodeExec,
+    severity: Severity::Medium,
+    intent: None,
+    reason: "compile() makes code out of text.",
+    why: "The code that it makes is there to be run.",
+    fix: "Write the code as code.",
+    examples: &[
+        Example::found("compile(text, 'x', 'exec')\n"),
+        Example::twin("import re\nre.compile('x')\n"),
+        Example::twin("import ast\ncompile(text, 'x', 'exec', ast.PyCF_ONLY_AST)\n"),
+    ],
+};
+
+pub(in crate::scan) const PY_RUN_FILE: Rule = Rule {
+    id: "py-run-file",
+    category: Category::CodeExec,
+    severity: Severity::Medium,
+    intent: None,
+    reason: "A file is run as Python.",
+    why: "The file need not be one of the node, and was perhaps not looked at.",
+    fix: "Import the module by its name.",
+    examples: &[
+        Example::found("import runpy\nrunpy.run_path('payload.txt')\n"),
+        Example::twin("import importlib.util\nimportlib.util.find_spec('x')\n"),
+    ],
+};
+
+pub(in crate::scan) const PY_DYNAMIC_IMPORT: Rule = Rule {
+    id: "py-dynamic-import",
+    category: Category::CodeExec,
+    severity: Severity::Low,
+    intent: None,
+    reason: "A module is imported by a name that is made at run time.",
+    why: "What runs cannot be read from the source alone.",
+    fix: "Name the modules, or accept it where the names are files of the node.",
+    examples: &[
+        Example::found("import importlib\nimportlib.import_module(name)\n"),
+        Example::found(
+            "import importlib.util\nimportlib.util.spec_from_file_location('m', path)\n",
+        ),
+        Example::twin("import importlib\nimportlib.import_module('json')\n"),
+    ],
+};
+
+pub(in crate::scan) const PY_IMPORT_FROM_DATA: Rule = Rule {
+    id: "py-import-from-data",
+    category: Category::CodeExec,
+    severity: Severity::High,
+    intent: None,
+    reason: "Data that somebody else decides names the module that is imported.",
+    why: "Importing a module runs it.",
+    fix: "Compare the name with a list of those that are meant.",
+    examples: &[
+        Example::found(
+            "import importlib\nfrom server import PromptServer\n@PromptServer.instance.routes.post('/x')\nasync def f(request):\n    data = await request.json()\n    importlib.import_module(data['m'])\n",
+        ),
+        Example::twin(
+            "import importlib\nfrom server import PromptServer\n@PromptServer.instance.routes.post('/x')\nasync def f(request):\n    data = await request.json()\n    importlib.import_module('json')\n",
+        ),
+    ],
+};
+
+pub(in crate::scan) const PY_CODE_OBJECT: Rule = Rule {
+    id: "py-code-object",
+    category: Category::CodeExec,
+    severity: Severity::High,
+    intent: None,
+    reason: "A function is made of a code object.",
+    why: "Bytecode that is put together at run time cannot be read.",
+    fix: "Write the function as code.",
+    examples: &[
+        Example::found("import types\ntypes.FunctionType(code, globals())()\n"),
+        Example::twin("import types\nisinstance(x, types.FunctionType)\n"),
+    ],
+};
+
+pub(in crate::scan) const PY_TORCH_HUB: Rule = Rule {
+    id: "py-torch-hub",
+    category: Category::CodeExec,
+    severity: Severity::Medium,
+    intent: None,
+    reason: "torch.hub.load() downloads a repository and runs its code.",
+    why: "The code is whatever the branch holds on that day.",
+    fix: "Pin a commit, vendor the code, or load the weights alone.",
+    examples: &[
+        Example::found("import torch\ntorch.hub.load('a/b', 'm')\n"),
+        Example::twin("import torch\ntorch.hub.get_dir()\n"),
+        Example::twin("import torch\ntorch.hub.load('.', 'm', source='local')\n"),
+    ],
+};
+
+pub(in crate::scan) const PY_TRUST_REMOTE_CODE: Rule = Rule {
+    id: "py-trust-remote-code",
+    category: Category::CodeExec,
+    severity: Severity::Medium,
+    intent: None,
+    reason: "trust_remote_code runs code that a model's repository brings.",
+    why: "The code comes with the model, and changes whenever its repository does.",
+    fix: "Leave it out, or pin `revision` to a commit that was read.",
+    examples: &[
+        Example::found(
+            "from transformers import AutoModel\nAutoModel.from_pretrained(p, trust_remote_code=True)\n",
+        ),
+        Example::twin(
+            "from transformers import AutoModel\nAutoModel.from_pretrained(p, trust_remote_code=False)\n",
+        ),
+    ],
+};
+
+pub(in crate::scan) const PY_NATIVE_CODE: Rule = Rule {
+    id: "py-native-code",
+    category: Category::CodeExec,
+    severity: Severity::Medium,
+    intent: None,
+    reason: "Native code is loaded or called.",
+    why: "A library's functions are not bound by what Python allows, and this scan does not read them.",
+    fix: "Accept it where the library is known.",
+    examples: &[
+        Example::found("import ctypes\nctypes.CDLL(None).system(b'true')\n"),
+        Example::found("from cffi import FFI\nFFI().dlopen(None)\n"),
+        Example::twin("import ctypes\nctypes.sizeof(ctypes.c_int)\n"),
+    ],
+};
+
+pub(in crate::scan) const PY_INTERACTIVE: Rule = Rule {
+    id: "py-interactive",
+    category: Category::CodeExec,
+    severity: Severity::High,
+    intent: None,
+    reason: "An interpreter is started that takes commands.",
+    why: "Whoever reaches it runs code.",
+    fix: "Remove it.",
+    examples: &[
+        Example::found("import code\ncode.interact()\n"),
+        Example::twin("code.interact()\ncode = 1\n"),
+    ],
+};
+
+pub(in crate::scan::python) const CALLS: &[CallRule] = &[
+    CallRule {
+        names: &["builtins.exec"],
+        judge: |call| {
+            Some(Hit::of(
+                &PY_EXEC,
+                passed(call, "exec() runs text as Python."),
+            ))
+        },
+    },
+    CallRule {
+        names: &["builtins.eval", "numexpr.evaluate", "pandas.eval"],
+        judge: |call| {
+            let hit = Hit::of(&PY_EVAL, passed(call, "eval() runs text as Python."));
+            let library = !call.name.starts_with("builtins.");
+            Some(if library { hit.at(Severity::Low) } else { hit })
+        },
+    },
+    CallRule {
+        names: &[
+            "builtins.compile",
+            "code.compile_command",
+            "codeop.compile_command",
+        ],
+        judge: |call| {
+            if call.argument(3, "flags").is_some() {
+                return None;
+            }
+            let enough =
+                call.positional.len() + call.named.len() >= 3 || call.passed || call.spread;
+            enough.then(|| Hit::of(&PY_COMPILE, "compile() makes code out of text."))
+        },
+    },
+    CallRule {
+        names: &[
+            "runpy.run_path",
+            "runpy.run_module",
+            "imp.load_source",
+            "imp.load_module",
+            "imp.load_compiled",
+            "imp.load_dynamic",
+            "zipimport.zipimporter().load_module",
+            "importlib.machinery.SourcelessFileLoader",
+            "importlib.machinery.ExtensionFileLoader",
+        ],
+        judge: |call| {
+            Some(Hit::of(
+                &PY_RUN_FILE,
+                format!("{}() runs a file as Python.", call.shown()),
+            ))
+        },
+    },
+    CallRule {
+        names: &[
+            "importlib.import_module",
+            "builtins.__import__",
+            "importlib.util.spec_from_file_location",
+            "importlib.machinery.SourceFileLoader",
+        ],
+        judge: judge_import,
+    },
+    CallRule {
+        names: &[
+            "types.FunctionType",
+            "types.LambdaType",
+            "types.CodeType",
+            "new.function",
+            "new.code",
+        ],
+        judge: |call| {
+            (!call.passed).then(|| {
+                Hit::of(
+                    &PY_CODE_OBJECT,
+                    format!("{}() makes a function of a code object.", call.shown()),
+                )
+            })
+        },
+    },
+    CallRule {
+        names: &["torch.hub.load", "torch.hub._load_local"],
+        judge: |call| {
+            let local = call
+                .keyword("source")
+                .and_then(|v| v.as_text())
+                .is_some_and(|s| &*s == "local");
+            let severity = if call.is_on("trust_repo") {
+                Severity::High
+            } else {
+                Severity::Medium
+            };
+            (!local).then(|| {
+                Hit::of(
+                    &PY_TORCH_HUB,
+                    "torch.hub.load() downloads a repository and runs its code.",
+                )
+                .at(severity)
+            })
+        },
+    },
+    CallRule {
+        names: &[
+            "ctypes.CDLL",
+            "ctypes.PyDLL",
+            "ctypes.WinDLL",
+            "ctypes.OleDLL",
+            "ctypes.cdll.LoadLibrary",
+            "ctypes.windll.LoadLibrary",
+            "ctypes.pydll.LoadLibrary",
+            "ctypes.CFUNCTYPE()",
+            "cffi.FFI().dlopen",
+            "cffi.FFI().verify",
+            "ctypes.pythonapi.PyRun_SimpleString",
+            "torch.ops.load_library",
+            "torch.classes.load_library",
+        ],
+        judge: |call| {
+            Some(Hit::of(
+                &PY_NATIVE_CODE,
+                format!("{}() loads native code.", call.shown()),
+            ))
+        },
+    },
+    CallRule {
+        names: &[
+            "code.interact",
+            "code.InteractiveConsole",
+            "code.InteractiveInterpreter",
+            "IPython.embed",
+            "IPython.start_ipython",
+        ],
+        judge: |call| {
+            Some(Hit::of(
+                &PY_INTERACTIVE,
+                format!("{}() takes commands and runs them.", call.shown()),
+            ))
+        },
+    },
+];
+
+fn passed(call: &CallSite<'_>, message: &str) -> String {
+    if call.passed {
+        format!("{} It is handed on to be called.", message)
+    } else {
+        message.to_string()
+    }
+}
+
+fn judge_import(call: &CallSite<'_>) -> Option<Hit> {
+    let file = call.name.contains("spec_from_file") || call.name.contains("SourceFileLoader");
+    let at = usize::from(file);
+    let constant = call
+        .argument(at, "name")
+        .is_some_and(super::Value::is_constant);
+    if constant && !file {
+        return None;
+    }
+    let what = if file {
+        "a file is imported that is named"
+    } else {
+        "a module is imported whose name is made"
+    };
+    Some(Hit::of(
+        &PY_DYNAMIC_IMPORT,
+        format!("{}(): {what} at run time.", call.shown()),
+    ))
+}
+
+/// What any call with `trust_remote_code=True` shows.
+pub(in crate::scan::python) fn trusts_remote_code(call: &CallSite<'_>) -> Option<Hit> {
+    call.is_on("trust_remote_code").then(|| {
+        Hit::of(
+            &PY_TRUST_REMOTE_CODE,
+            "Code that the model's repository brings is run (trust_remote_code=True).",
+        )
+    })
+}
+
+pub(in crate::scan::python) const FLOWS: &[FlowRule] = &[
+    FlowRule {
+        names: &["builtins.exec", "runpy.run_path", "imp.load_source"],
+        arguments: &[Argument::At(0, "source")],
+        sink: Sink::Code,
+        rule: &PY_EXEC,
+    },
+    FlowRule {
+        names: &["builtins.eval"],
+        arguments: &[Argument::At(0, "source")],
+        sink: Sink::Code,
+        rule: &PY_EVAL,
+    },
+    FlowRule {
+        names: &["builtins.compile"],
+        arguments: &[Argument::At(0, "source")],
+        sink: Sink::Code,
+        rule: &PY_COMPILE,
+    },
+    FlowRule {
+        names: &["types.FunctionType", "types.CodeType"],
+        arguments: &[Argument::Any],
+        sink: Sink::Code,
+        rule: &PY_CODE_OBJECT,
+    },
+    FlowRule {
+        names: &["importlib.import_module", "builtins.__import__"],
+        arguments: &[Argument::At(0, "name")],
+        sink: Sink::Import,
+        rule: &PY_IMPORT_FROM_DATA,
+    },
+    FlowRule {
+        names: &[
+            "importlib.util.spec_from_file_location",
+            "importlib.machinery.SourceFileLoader",
+        ],
+        arguments: &[Argument::At(1, "location")],
+        sink: Sink::Import,
+        rule: &PY_IMPORT_FROM_DATA,
+    },
+];

@@ -1,0 +1,592 @@
+//! What a statement changes of what is known.
+
+use ruff_python_ast::{
+    ExceptHandler, Expr, Stmt, StmtClassDef, StmtFor, StmtFunctionDef, StmtIf, StmtTry,
+};
+use ruff_text_size::Ranged;
+
+use super::calls::Arguments;
+use super::expressions::{binary_of, element_of};
+use super::module::Imported;
+use super::names;
+use super::reader::Reader;
+use super::rules::{code_exec, is_dangerous, network, obfuscation};
+use super::scope::Frame;
+use super::source::{Hit, offset_of};
+use super::values::{Value, What};
+use crate::scan::finding::Severity;
+
+/// Loops within so many others are read once.
+const LOOPS_READ_TWICE: u32 = 2;
+
+impl<'a> Reader<'a> {
+    /// Reads statements in order; true if the last of them leaves the block for good.
+    pub(super) fn read_body(&mut self, frame: &mut Frame<'a>, body: &'a [Stmt]) -> bool {
+        let mut leaves = false;
+        for stmt in body {
+            leaves |= self.read_statement(frame, stmt);
+        }
+        leaves
+    }
+
+    fn read_statement(&mut self, frame: &mut Frame<'a>, stmt: &'a Stmt) -> bool {
+        match stmt {
+            Stmt::FunctionDef(def) => self.read_definition(frame, def),
+            Stmt::ClassDef(def) => self.read_class(frame, def),
+            Stmt::Return(out) => {
+                if let Some(value) = &out.value {
+                    let value = self.value_of(frame, value);
+                    let marked = self.with_marks(frame, value);
+                    frame.add_returned(&marked);
+                }
+                return true;
+            }
+            Stmt::Assign(assign) => {
+                let value = self.value_of(frame, &assign.value);
+                for target in &assign.targets {
+                    self.assign(frame, target, &value);
+                    self.note_handle(frame, target, &assign.value);
+                }
+            }
+            Stmt::AugAssign(assign) => {
+                let value = self.value_of(frame, &assign.value);
+                let before = self.value_of(frame, &assign.target);
+                let after = binary_of(&before, assign.op, &value)
+                    .with_taint(&value.taint)
+                    .with_taint(&before.taint);
+                self.assign(frame, &assign.target, &after);
+            }
+            Stmt::AnnAssign(assign) => {
+                if let Some(value) = &assign.value {
+                    let value = self.value_of(frame, value);
+                    self.assign(frame, &assign.target, &value);
+                }
+            }
+            Stmt::Expr(expr) => {
+                let value = &expr.value;
+                if !matches!(&**value, Expr::StringLiteral(_)) {
+                    self.read_expression_statement(frame, value);
+                }
+            }
+            Stmt::If(choice) => return self.read_if(frame, choice),
+            Stmt::For(each) => self.read_for(frame, each),
+            Stmt::While(each) => {
+                let test = self.read_test(frame, &each.test);
+                let before = frame.state.clone();
+                test.apply(frame, true);
+                self.read_loop_body(frame, &each.body);
+                frame.state.join(before);
+                self.read_body(frame, &each.orelse);
+            }
+            Stmt::With(with) => {
+                for item in &with.items {
+                    let value = self.value_of(frame, &item.context_expr);
+                    if let Some(target) = &item.optional_vars {
+                        self.assign(frame, target, &value);
+                        self.note_handle(frame, target, &item.context_expr);
+                    }
+                }
+                return self.read_body(frame, &with.body);
+            }
+            Stmt::Try(attempt) => return self.read_try(frame, attempt),
+            Stmt::Match(choice) => {
+                let subject = self.value_of(frame, &choice.subject);
+                let before = frame.state.clone();
+                for case in &choice.cases {
+                    let mut inner = std::mem::replace(&mut frame.state, before.clone());
+                    bind_pattern(frame, &case.pattern, &subject);
+                    if let Some(guard) = &case.guard {
+                        self.value_of(frame, guard);
+                    }
+                    self.read_body(frame, &case.body);
+                    std::mem::swap(&mut inner, &mut frame.state);
+                    frame.state.join(inner);
+                }
+            }
+            Stmt::Raise(raise) => {
+                for part in [&raise.exc, &raise.cause].into_iter().flatten() {
+                    self.value_of(frame, part);
+                }
+                return true;
+            }
+            Stmt::Assert(assert) => {
+                let test = self.read_test(frame, &assert.test);
+                test.apply(frame, true);
+                if let Some(message) = &assert.msg {
+                    self.value_of(frame, message);
+                }
+            }
+            Stmt::Delete(delete) => {
+                for target in &delete.targets {
+                    self.value_of(frame, target);
+                }
+            }
+            Stmt::Import(import) => {
+                for alias in &import.names {
+                    self.import(frame, alias.name.as_str(), alias.asname.as_deref());
+                }
+            }
+            Stmt::ImportFrom(import) => {
+                let module = import.module.as_deref().unwrap_or("");
+                let imported = self.program.resolve(frame.module, import.level, module);
+                self.import_from(frame, &imported, &import.names);
+            }
+            Stmt::Global(global) => {
+                frame
+                    .globals
+                    .extend(global.names.iter().map(|n| n.as_str()));
+            }
+            Stmt::Break(_) | Stmt::Continue(_) => return true,
+            Stmt::TypeAlias(_) | Stmt::Nonlocal(_) | Stmt::Pass(_) | Stmt::IpyEscapeCommand(_) => {}
+        }
+        false
+    }
+
+    /// A value with what was checked up to here ruled out of it.
+    fn with_marks(&self, frame: &Frame<'a>, value: Value) -> Value {
+        if frame.state.marks.is_empty() || value.taint.is_none() {
+            return value;
+        }
+        let mut taint = super::taint::Taint::NONE;
+        for origin in value.taint.origins() {
+            let one = super::taint::Taint::from(origin.clone());
+            taint = taint.join(&one.clear(frame.state.marks_of(origin.id)));
+        }
+        Value {
+            what: value.what,
+            taint,
+        }
+    }
+
+    fn read_expression_statement(&mut self, frame: &mut Frame<'a>, expr: &'a Expr) {
+        self.value_of(frame, expr);
+        // `check(path)` that raises, and `path.relative_to(root)`.
+        let called = if let Expr::Await(wait) = expr {
+            &wait.value
+        } else {
+            expr
+        };
+        if let Expr::Call(call) = called {
+            self.check_by_call(frame, call);
+        }
+    }
+
+    fn read_definition(&mut self, frame: &mut Frame<'a>, def: &'a StmtFunctionDef) {
+        let Some(id) = self.program.function_of(def) else {
+            return;
+        };
+        for parameter in def.parameters.iter_non_variadic_params() {
+            if let Some(default) = &parameter.default {
+                self.value_of(frame, default);
+            }
+        }
+        let mut value = Value::of(What::Function(id));
+        for decorator in def.decorator_list.iter().rev() {
+            let offset = offset_of(decorator.expression.start());
+            let with = self.value_of(frame, &decorator.expression);
+            self.note_decorator(frame, offset, decorator, id);
+            let arguments = Arguments::of(vec![value.clone()]);
+            let made = self.invoke(frame, offset, &with, None, &arguments, true);
+            // What a decorator of the node gives back stands for the function, if it is known.
+            let harmless = matches!(made.what, What::Unknown | What::Name(_));
+            if !harmless && !matches!(made.what, What::Function(_) | What::Object(_)) {
+                value = made;
+            }
+        }
+        self.bind_name(frame, def.name.as_str(), value);
+    }
+
+    fn read_class(&mut self, frame: &mut Frame<'a>, def: &'a StmtClassDef) {
+        let Some(id) = self.program.class_of(def) else {
+            return;
+        };
+        let mut bases = Vec::new();
+        if let Some(arguments) = &def.arguments {
+            for base in &arguments.args {
+                bases.push(self.value_of(frame, base));
+            }
+            for keyword in &arguments.keywords {
+                let offset = offset_of(keyword.value.start());
+                let value = self.value_of(frame, &keyword.value);
+                self.tell_reference(frame, offset, &value);
+            }
+        }
+        if self.bases[id] != bases {
+            self.bases[id] = bases;
+            self.changed = true;
+        }
+        // The body sees what is around it; what it binds are attributes.
+        let outside = frame.state.clone();
+        let (class, in_body) = (frame.class, frame.class_body);
+        (frame.class, frame.class_body) = (Some(id), true);
+        self.read_body(frame, &def.body);
+        (frame.class, frame.class_body) = (class, in_body);
+        let inside = std::mem::replace(&mut frame.state, outside);
+        for (name, value) in inside.variables {
+            if frame.state.variables.get(name) != Some(&value) {
+                self.set_attribute(id, name, &value);
+            }
+        }
+        for decorator in def.decorator_list.iter().rev() {
+            let offset = offset_of(decorator.expression.start());
+            let with = self.value_of(frame, &decorator.expression);
+            let arguments = Arguments::of(vec![Value::of(What::Class(id))]);
+            self.invoke(frame, offset, &with, None, &arguments, true);
+        }
+        self.bind_name(frame, def.name.as_str(), Value::of(What::Class(id)));
+    }
+
+    fn read_if(&mut self, frame: &mut Frame<'a>, choice: &'a StmtIf) -> bool {
+        let test = self.read_test(frame, &choice.test);
+        let before = frame.state.clone();
+        test.apply(frame, true);
+        let mut leaves = self.read_body(frame, &choice.body);
+        // States after the ways that go on.
+        let mut after = Vec::new();
+        if !leaves {
+            after.push(frame.state.clone());
+        }
+        frame.state = before;
+        test.apply(frame, false);
+        let mut has_else = false;
+        for clause in &choice.elif_else_clauses {
+            let inner = clause.test.as_ref().map(|t| self.read_test(frame, t));
+            let before = frame.state.clone();
+            if let Some(inner) = &inner {
+                inner.apply(frame, true);
+            } else {
+                has_else = true;
+            }
+            let out = self.read_body(frame, &clause.body);
+            leaves &= out;
+            if !out {
+                after.push(frame.state.clone());
+            }
+            frame.state = before;
+            if let Some(inner) = &inner {
+                inner.apply(frame, false);
+            }
+        }
+        if has_else {
+            // Only the ways through a clause go on.
+            if let Some(last) = after.pop() {
+                frame.state = last;
+            }
+        }
+        for state in after {
+            frame.state.join(state);
+        }
+        leaves && has_else
+    }
+
+    fn read_for(&mut self, frame: &mut Frame<'a>, each: &'a StmtFor) {
+        let iterated = self.value_of(frame, &each.iter);
+        let element = element_of(&iterated);
+        self.assign(frame, &each.target, &element);
+        let before = frame.state.clone();
+        self.read_loop_body(frame, &each.body);
+        frame.state.join(before);
+        self.read_body(frame, &each.orelse);
+    }
+
+    /// Twice, since the first time round can change what the second meets.
+    fn read_loop_body(&mut self, frame: &mut Frame<'a>, body: &'a [Stmt]) {
+        frame.loops += 1;
+        self.read_body(frame, body);
+        if frame.loops <= LOOPS_READ_TWICE {
+            self.read_body(frame, body);
+        }
+        frame.loops -= 1;
+    }
+
+    fn read_try(&mut self, frame: &mut Frame<'a>, attempt: &'a StmtTry) -> bool {
+        let before = frame.state.clone();
+        let mut leaves = self.read_body(frame, &attempt.body);
+        leaves |= self.read_body(frame, &attempt.orelse);
+        let mut after = vec![(leaves, frame.state.clone())];
+        for handler in &attempt.handlers {
+            let ExceptHandler::ExceptHandler(handler) = handler;
+            frame.state = before.clone();
+            for (name, value) in &after[0].1.variables {
+                let known = frame.state.variables.get(name).map(|k| k.join(value));
+                frame
+                    .state
+                    .variables
+                    .insert(name, known.unwrap_or_else(|| value.clone()));
+            }
+            if let Some(caught) = &handler.type_ {
+                self.value_of(frame, caught);
+            }
+            if let Some(name) = &handler.name {
+                frame.bind(name.as_str(), Value::UNKNOWN);
+            }
+            let out = self.read_body(frame, &handler.body);
+            after.push((out, frame.state.clone()));
+        }
+        let all_leave = after.iter().all(|(out, _)| *out);
+        let mut going_on = after.into_iter().filter(|(out, _)| all_leave || !out);
+        if let Some((_, first)) = going_on.next() {
+            frame.state = first;
+        }
+        for (_, state) in going_on {
+            frame.state.join(state);
+        }
+        self.read_body(frame, &attempt.finalbody) || all_leave
+    }
+
+    fn import(&mut self, frame: &mut Frame<'a>, module: &'a str, as_name: Option<&'a str>) {
+        let imported = self.program.resolve(frame.module, 0, module);
+        let first = module.split('.').next().unwrap_or(module);
+        let value = match imported {
+            Imported::Module(id) => {
+                self.read_module(id);
+                Value::of(What::Module(id))
+            }
+            Imported::Library(name) => {
+                let shown = if as_name.is_some() {
+                    name.as_str()
+                } else {
+                    first
+                };
+                Value::named(&names::canonical(shown))
+            }
+        };
+        self.bind_name(frame, as_name.unwrap_or(first), value);
+    }
+
+    fn import_from(
+        &mut self,
+        frame: &mut Frame<'a>,
+        from: &Imported,
+        aliases: &'a [ruff_python_ast::Alias],
+    ) {
+        if let Imported::Module(id) = from {
+            self.read_module(*id);
+        }
+        for alias in aliases {
+            let name = alias.name.as_str();
+            if name == "*" {
+                match from {
+                    Imported::Module(id) => {
+                        let all = self.globals[*id].clone();
+                        for (name, value) in all.into_iter().filter(|(n, _)| !n.starts_with('_')) {
+                            frame.bind(name, value);
+                        }
+                    }
+                    Imported::Library(library) => {
+                        if !self.stars[frame.module].contains(library) {
+                            self.stars[frame.module].push(library.clone());
+                            self.changed = true;
+                        }
+                    }
+                }
+                continue;
+            }
+            let value = match from {
+                Imported::Module(id) => match self.globals[*id].get(name) {
+                    Some(value) => value.clone(),
+                    None => match self.program.submodule(*id, name) {
+                        Some(inner) => {
+                            self.read_module(inner);
+                            Value::of(What::Module(inner))
+                        }
+                        None => Value::named(&format!("?{name}")),
+                    },
+                },
+                Imported::Library(library) => {
+                    Value::named(&names::canonical(&format!("{library}.{name}")))
+                }
+            };
+            let bound = alias.asname.as_ref().map_or(name, |n| n.as_str());
+            self.bind_name(frame, bound, value);
+        }
+    }
+
+    pub(super) fn bind_name(&mut self, frame: &mut Frame<'a>, name: &'a str, value: Value) {
+        if frame.function.is_some() && frame.globals.contains(&name) {
+            let value = Value {
+                what: value.what.clone(),
+                taint: value.taint.without_parameters(),
+            };
+            let globals = &mut self.globals[frame.module];
+            let joined = globals
+                .get(name)
+                .map_or_else(|| value.clone(), |k| k.join(&value));
+            if globals.get(name) != Some(&joined) {
+                globals.insert(name, joined);
+                self.changed = true;
+            }
+        }
+        frame.bind(name, value);
+    }
+
+    pub(super) fn assign(&mut self, frame: &mut Frame<'a>, target: &'a Expr, value: &Value) {
+        match target {
+            Expr::Name(name) => {
+                let dunder = name.id.starts_with("__") && name.id.ends_with("__");
+                if frame.class_body && dunder {
+                    self.tell_reference(frame, offset_of(target.start()), value);
+                }
+                self.bind_name(frame, name.id.as_str(), value.clone());
+            }
+            Expr::Tuple(tuple) => self.destructure(frame, &tuple.elts, value),
+            Expr::List(list) => self.destructure(frame, &list.elts, value),
+            Expr::Starred(starred) => {
+                let all = Value::unknown_with(value.taint.clone());
+                self.assign(frame, &starred.value, &all);
+            }
+            Expr::Attribute(attribute) => {
+                let base = self.value_of(frame, &attribute.value);
+                let name = attribute.attr.as_str();
+                let offset = offset_of(target.start());
+                for what in base.alternatives() {
+                    match what {
+                        What::Object(class) | What::Class(class) => {
+                            self.set_attribute(*class, name, value);
+                        }
+                        What::Name(of) => {
+                            self.set_library_attribute(frame, offset, of, name, value)
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            Expr::Subscript(subscript) => {
+                let key = self.value_of(frame, &subscript.slice);
+                let base = self.value_of(frame, &subscript.value);
+                let after = with_item(&base, &key, value);
+                if matches!(&*subscript.value, Expr::Name(_) | Expr::Attribute(_)) {
+                    self.assign(frame, &subscript.value, &after);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn destructure(&mut self, frame: &mut Frame<'a>, targets: &'a [Expr], value: &Value) {
+        let starred = targets.iter().any(Expr::is_starred_expr);
+        let items = value
+            .items()
+            .filter(|i| i.len() == targets.len() && !starred);
+        if let Some(items) = items {
+            let items = items.to_vec();
+            for (target, item) in targets.iter().zip(&items) {
+                self.assign(frame, target, item);
+            }
+            return;
+        }
+        let element = element_of(value);
+        for target in targets {
+            self.assign(frame, target, &element);
+        }
+    }
+
+    /// `library.name = value`
+    fn set_library_attribute(
+        &mut self,
+        frame: &mut Frame<'a>,
+        offset: u32,
+        of: &str,
+        name: &str,
+        value: &Value,
+    ) {
+        let off = name == "_create_default_https_context"
+            && value
+                .name()
+                .is_some_and(|n| n.contains("_create_unverified_context"))
+            || name == "verify_mode" && value.name() == Some("ssl.CERT_NONE")
+            || name == "check_hostname" && value.is_false()
+            || name == "verify" && value.is_false() && of.contains("ession()");
+        if off {
+            let hit = Hit::of(
+                &network::PY_TLS_OFF,
+                "Certificates are not checked from here on.",
+            );
+            self.tell(frame.module, offset, hit, Vec::new());
+        }
+        self.tell_reference(frame, offset, value);
+    }
+
+    /// Tells of a function that is kept where a call of it is not seen.
+    pub(super) fn tell_reference(&mut self, frame: &Frame<'a>, offset: u32, value: &Value) {
+        let Some(name) = value.name() else {
+            return;
+        };
+        let rule = match name {
+            "builtins.exec" => &code_exec::PY_EXEC,
+            "builtins.eval" => &code_exec::PY_EVAL,
+            "builtins.compile" => &code_exec::PY_COMPILE,
+            _ if is_dangerous(name) => &obfuscation::PY_HIDDEN_NAME,
+            _ => return,
+        };
+        let shown = super::rules::shown_name(name);
+        let message = format!("{shown} is kept under another name.");
+        let hit = Hit::of(rule, message);
+        let hit = if rule.id == obfuscation::PY_HIDDEN_NAME.id {
+            hit.at(Severity::Medium)
+        } else {
+            hit
+        };
+        self.tell(frame.module, offset, hit, Vec::new());
+    }
+}
+
+/// `base[key] = value`
+fn with_item(base: &Value, key: &Value, value: &Value) -> Value {
+    if let What::Dict(items, _) = &base.what
+        && key.as_whole_text().is_some()
+    {
+        let mut items = items.to_vec();
+        items.retain(|(k, _)| k.as_whole_text() != key.as_whole_text());
+        items.push((key.clone(), value.clone()));
+        return Value::dict(items).with_taint(&base.taint);
+    }
+    base.clone().with_taint(&value.taint)
+}
+
+fn bind_pattern<'a>(frame: &mut Frame<'a>, pattern: &'a ruff_python_ast::Pattern, subject: &Value) {
+    use ruff_python_ast::Pattern;
+    let inner = Value::unknown_with(subject.taint.clone());
+    match pattern {
+        Pattern::MatchAs(as_name) => {
+            if let Some(name) = &as_name.name {
+                frame.bind(name.as_str(), subject.clone());
+            }
+            if let Some(pattern) = &as_name.pattern {
+                bind_pattern(frame, pattern, subject);
+            }
+        }
+        Pattern::MatchSequence(all) => {
+            for pattern in &all.patterns {
+                bind_pattern(frame, pattern, &inner);
+            }
+        }
+        Pattern::MatchMapping(all) => {
+            for pattern in &all.patterns {
+                bind_pattern(frame, pattern, &inner);
+            }
+            if let Some(rest) = &all.rest {
+                frame.bind(rest.as_str(), inner);
+            }
+        }
+        Pattern::MatchClass(all) => {
+            for pattern in &all.arguments.patterns {
+                bind_pattern(frame, pattern, &inner);
+            }
+            for keyword in &all.arguments.keywords {
+                bind_pattern(frame, &keyword.pattern, &inner);
+            }
+        }
+        Pattern::MatchOr(all) => {
+            for pattern in &all.patterns {
+                bind_pattern(frame, pattern, subject);
+            }
+        }
+        Pattern::MatchStar(star) => {
+            if let Some(name) = &star.name {
+                frame.bind(name.as_str(), inner);
+            }
+        }
+        Pattern::MatchValue(_) | Pattern::MatchSingleton(_) => {}
+    }
+}
