@@ -51,10 +51,9 @@ fn finding_text(f: &Finding) -> String {
     let mut text = format!(
         "  {} {place}: {} ({}{intent})\n",
         severity_word(f.severity),
-        escape_text(if f.message.is_empty() {
-            f.rule.reason
-        } else {
-            &f.message
+        escape_text(match f.message.trim_end_matches('.') {
+            "" => f.rule.reason,
+            said => said,
         }),
         f.rule.id
     );

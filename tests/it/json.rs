@@ -101,6 +101,9 @@ fn every_command_prints_one_object() {
     exec: usage
     doctor: no_manifest
     verify: no_manifest
+    scan: no_manifest
+    review: usage
+    accept: usage
     gc: no_manifest
     dedupe: no_manifest
     cache prune: -

@@ -549,6 +549,7 @@ fn wheels_that_no_index_has_come_from_a_folder_or_an_address() {
     name = "numpy"
     Added comfyui COMMIT
     Added n COMMIT
+        scan: 1 medium
     Added a 1.0
     Added b 2.0
     Added numpy 1.26.4 and 9.0

@@ -645,6 +645,7 @@ fn lines_that_decide_for_everybody_are_refused_and_can_be_left_out() {
     $ comfy lock
     Added comfyui COMMIT
     Added bad COMMIT
+        scan: 2 medium
     Added tqdm 4.0
     warning: node.bad: ignore_requirements names `never-there`, which its requirements do not have
     Locked 2 repositories, 1 Python package in comfy.lock.

