@@ -18,14 +18,8 @@ pub(super) fn examine(
     content: &dyn ReadAt,
 ) -> io::Result<bool> {
     // A class is named in JSON, whose letters can be written as `\u004c`.
-    let words: [&[u8]; 5] = [
-        b"class_name",
-        b"Lambda",
-        b"__lambda__",
-        b"\\u00",
-        b"external_storage",
-    ];
-    let mut seen = [false; 5];
+    let words: [&[u8]; 4] = [b"class_name", b"Lambda", b"__lambda__", b"\\u00"];
+    let mut seen = [false; 4];
     let mut at = 0;
     while at < content.size().min(MOST) {
         let chunk = read_some(content, at, CHUNK + OVERLAP)?;
@@ -34,7 +28,7 @@ pub(super) fn examine(
         }
         at += CHUNK as u64;
     }
-    let [class, lambda, code, escape, _] = seen;
+    let [class, lambda, code, escape] = seen;
     if code || (class && (lambda || escape)) {
         let message = "it names what looks like a Lambda layer of Keras".to_string();
         examiner.report(rules::HDF5_LAMBDA, place, message);

@@ -167,8 +167,8 @@ impl Format {
             Format::Unopened("Zstandard")
         } else if begins(b"\x04\x22\x4d\x18") {
             Format::Unopened("LZ4")
-        } else if begins(b"\x1f\x9d") || begins(b"LZIP") {
-            Format::Unopened("this compression")
+        } else if begins(b"LZIP") {
+            Format::Unopened("lzip")
         } else if begins(b"\x1f\x8b\x08") {
             Format::Packed(Packing::Gzip)
         } else if bzip2 {

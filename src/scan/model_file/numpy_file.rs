@@ -217,6 +217,16 @@ mod tests {
                 Some(header) => format!("{t:?}: {:?}", header.bytes),
             })
             .collect();
-        insta::assert_snapshot!(rows.join("\n"), @"");
+        insta::assert_snapshot!(rows.join("\n"), @r#"
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }": Some(24)
+        "{'descr': '|O', 'fortran_order': False, 'shape': (1,), }": None
+        "{'descr': [('a', '<i8'), ('b', '<f4', (2,))], 'fortran_order': False, 'shape': (), }": Some(16)
+        "{'descr': [('a', [('x', '|O')])], 'fortran_order': True, 'shape': (3,), }": None
+        "{'descr': '<U3', 'fortran_order': False, 'shape': (4,)}   \n": Some(48)
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), 'more': 1}": not read
+        "{'descr': __import__('os'), 'fortran_order': False, 'shape': (1,)}": not read
+        "{'descr': '<f4', 'shape': (1,)}": not read
+        "": not read
+        "#);
     }
 }

@@ -18,6 +18,7 @@ const MOST_FIELDS: u64 = 50_000_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Message {
     Model,
+    Training,
     Graph,
     Function,
     Node,
@@ -46,11 +47,14 @@ enum Said {
 
 impl Message {
     fn field(self, number: u64) -> Field {
-        use Message::{Attribute, Function, Graph, Model, Node, Pair, SparseTensor, Tensor};
+        use Message::{
+            Attribute, Function, Graph, Model, Node, Pair, SparseTensor, Tensor, Training,
+        };
         match (self, number) {
-            (Model, 7) => Field::Message(Graph),
+            (Model, 7) | (Training, 1 | 2) => Field::Message(Graph),
+            (Model, 20) => Field::Message(Training),
             (Model, 25) => Field::Message(Function),
-            (Model, 1..=6 | 8 | 14 | 20 | 26) => Field::Other,
+            (Model, 1..=6 | 8 | 14 | 26) => Field::Other,
             (Graph, 1) | (Function, 7) => Field::Message(Node),
             (Graph, 5) => Field::Message(Tensor),
             (Graph, 15) => Field::Message(SparseTensor),

@@ -135,6 +135,18 @@ mod tests {
                 found.collect::<Vec<_>>().join("; ")
             })
             .collect();
-        insta::assert_snapshot!(rows.join("\n"), @"");
+        insta::assert_snapshot!(rows.join("\n"), @r"
+
+
+
+        template-runs-code, tokenizer.chat_template uses __class__
+        template-runs-code, tokenizer.chat_template uses __class__
+        template-runs-code, tokenizer.chat_template uses __globals__
+        template-unusual, tokenizer.chat_template uses '__
+        template-unusual, tokenizer.chat_template uses \x
+        template-unusual, tokenizer.chat_template uses | attr
+        template-unusual, tokenizer.chat_template uses {% include
+        template-runs-code, tokenizer.chat_template uses _TemplateReference__context
+        ");
     }
 }

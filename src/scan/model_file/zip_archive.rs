@@ -8,11 +8,11 @@ use std::collections::BTreeSet;
 use std::io;
 
 use super::super::content::ReadAt;
+use super::Examiner;
 use super::compressed::{self, Packing};
 use super::rules;
 use super::window::{Fault, Part, read_some};
 use super::zip_headers::{self, Directory, Entry, LocalHeader};
-use super::{DEEPEST, Examiner};
 use crate::text::escape_text;
 
 /// Flags without meaning for what a loader reads: how well deflate worked, sizes behind the bytes,
@@ -39,7 +39,7 @@ pub(super) fn examine(
     Ok(true)
 }
 
-/// Finds a zip behind bytes of another kind.
+/// Finds a zip behind bytes of another kind, in a file: what is in an archive is opened by nobody.
 pub(super) fn examine_appended(
     examiner: &mut Examiner,
     place: &str,
@@ -48,7 +48,7 @@ pub(super) fn examine_appended(
 ) -> io::Result<bool> {
     // A program that unpacks itself is one; its zip is no model's.
     let is_program = head.starts_with(b"MZ") || head.starts_with(b"\x7fELF");
-    if is_program || examiner.depth >= DEEPEST {
+    if is_program || examiner.depth > 0 {
         return Ok(false);
     }
     let Some(directory) = zip_headers::find_directory(content)?.filter(|d| d.entries > 0) else {
@@ -153,7 +153,7 @@ fn compare(examiner: &mut Examiner, inner: &str, entry: &Entry, local: &LocalHea
         (own.name != entry.name, "name"),
         (own.flags != entry.flags, "flags"),
         (own.method != entry.method, "compression"),
-        (sizes_differ, "sizes"),
+        (sizes_differ, "sizes or sums"),
         (entry.renamed || own.renamed, "second name"),
     ];
     for (_, what) in wrong.iter().filter(|w| w.0) {
@@ -216,15 +216,7 @@ pub(super) fn examine_member(
     content: &dyn ReadAt,
 ) -> io::Result<()> {
     let known = examiner.examine_inside(inner, content)?;
-    let head = read_some(content, 0, 4)?;
-    let compiled = [
-        b"\x7fELF".as_slice(),
-        b"MZ",
-        b"\xcf\xfa\xed\xfe",
-        b"\xca\xfe\xba\xbe",
-    ]
-    .iter()
-    .any(|magic| head.starts_with(magic));
+    let compiled = !known && is_compiled(content)?;
     let source = [".py", ".pyc", ".so", ".dll", ".dylib", ".sh", ".pyd"]
         .iter()
         .any(|e| inner.ends_with(e));
@@ -233,6 +225,21 @@ pub(super) fn examine_member(
         examiner.report(rules::HOLDS_CODE, inner, message);
     }
     Ok(())
+}
+
+/// Says whether it is a program or library of some system, by more than the two letters of `MZ`,
+/// which numbers can be as well.
+fn is_compiled(content: &dyn ReadAt) -> io::Result<bool> {
+    let head = read_some(content, 0, 64)?;
+    let unix: [&[u8]; 3] = [b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe"];
+    if unix.iter().any(|magic| head.starts_with(magic)) {
+        return Ok(true);
+    }
+    let Some(&[a, b, c, d]) = head.get(60..64).filter(|_| head.starts_with(b"MZ")) else {
+        return Ok(false);
+    };
+    let at = u32::from_le_bytes([a, b, c, d]).into();
+    Ok(read_some(content, at, 4)? == b"PE\0\0")
 }
 
 /// Tells names that lead out of the folder an archive is unpacked in.

@@ -4,6 +4,7 @@
 //! counts padding (if the wrapper knows of alignment), the padding, and the array's bytes; of an
 //! array of objects, a pickle of its own.
 
+use super::super::rules::RUNS_CODE;
 use super::super::window::{Fault, Window};
 use super::globals;
 use super::machine::{Ending, Machine};
@@ -32,6 +33,7 @@ impl Machine<'_> {
         let (Some(element), Some(shape)) = (element, shape) else {
             return Fault::broken("an array of joblib's has no size");
         };
+        self.read_as_opcodes()?;
         let Element::Bytes(element) = element else {
             return self.pass_objects();
         };
@@ -49,13 +51,29 @@ impl Machine<'_> {
         self.input.skip(bytes)
     }
 
+    /// Tells what the array's bytes do when `pickle.load` reads the file, which takes them for
+    /// opcodes.
+    fn read_as_opcodes(&mut self) -> Result<(), Fault> {
+        let Some(mut other) = self.fork() else {
+            return Fault::broken("it has more arrays than any model");
+        };
+        // Numbers are no opcodes for long; what they call by accident is not told.
+        other.run()?;
+        self.opcodes = other.opcodes;
+        for note in other.notes {
+            if note.rule == RUNS_CODE {
+                self.note(note.rule, note.message, None);
+            }
+        }
+        Ok(())
+    }
+
     fn pass_objects(&mut self) -> Result<(), Fault> {
         if self.depth >= DEEPEST {
             return Fault::broken("it holds pickles inside of pickles");
         }
         let at = self.input.offset();
-        let mut inner = Machine::new(self.content, at, self.depth + 1);
-        inner.opcodes = self.opcodes;
+        let mut inner = Machine::new(self.content, at, self.opcodes, self.depth + 1);
         let ending = inner.run()?;
         self.opcodes = inner.opcodes;
         self.named |= inner.named;

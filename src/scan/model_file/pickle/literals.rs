@@ -235,6 +235,18 @@ mod tests {
                     .map(|s| format!("V {s} {:?}", unescape(s, false))),
             )
             .collect();
-        insta::assert_snapshot!(rows.join("\n"), @"");
+        insta::assert_snapshot!(rows.join("\n"), @r#"
+        os "os"
+        \x6fs "os"
+        \157s "os"
+        a\\n\n "a\\n\n"
+        \q "\\q"
+        \x4 "x4"
+        \ "\\"
+        V \u006fs "os"
+        V \U0000006fs "os"
+        V \x6f "\\x6f"
+        V \u00 "u00"
+        "#);
     }
 }

@@ -17,6 +17,10 @@ const MOST_STACK: usize = 4 << 20;
 const MOST_MEMO: usize = 2 << 20;
 /// C makes room for all numbers below the highest in the memo.
 const HIGHEST_MEMO: u64 = 1 << 24;
+/// Python has 5; the next ones are read as if they were like it.
+const PROTOCOLS_TO_COME: u8 = 8;
+/// Values that are copied to read arrays in two ways.
+const MOST_COPIED: u64 = 64 << 20;
 /// Things told of one pickle.
 const MOST_NOTES: usize = 100;
 
@@ -44,6 +48,8 @@ pub(super) struct Machine<'a> {
     pub(super) heap: Heap,
     pub(super) notes: Vec<Note>,
     pub(super) opcodes: u64,
+    /// What opcodes are counted from: those of the pickles before it.
+    first: u64,
     /// It names a global.
     pub(super) named: bool,
     /// It calls a global, by more than INST.
@@ -54,6 +60,9 @@ pub(super) struct Machine<'a> {
     pub(super) nested: Vec<(u64, u64)>,
     /// How many pickles this one is inside of.
     pub(super) depth: u32,
+    /// Values that were copied for forks.
+    copied: u64,
+    is_fork: bool,
     /// It begins with PROTO, so its names need not look like names.
     pub(super) headed: bool,
 }
@@ -74,7 +83,8 @@ impl From<TooLarge> for Fault {
 }
 
 impl<'a> Machine<'a> {
-    pub(super) fn new(content: &'a dyn ReadAt, at: u64, depth: u32) -> Machine<'a> {
+    /// A machine for the pickle at `at`, behind others of so many opcodes.
+    pub(super) fn new(content: &'a dyn ReadAt, at: u64, opcodes: u64, depth: u32) -> Machine<'a> {
         Machine {
             content,
             input: Window::new(content, at),
@@ -83,14 +93,34 @@ impl<'a> Machine<'a> {
             memo: HashMap::new(),
             heap: Heap::default(),
             notes: Vec::new(),
-            opcodes: 0,
+            opcodes,
+            first: opcodes,
             named: false,
             called: false,
             storages: HashMap::new(),
             nested: Vec::new(),
             depth,
+            copied: 0,
+            is_fork: false,
             headed: false,
         }
+    }
+
+    /// A machine in the same state, whose notes are its own; None if states were copied too often.
+    pub(super) fn fork(&mut self) -> Option<Machine<'a>> {
+        let size = self.stack.len() + self.marks.len() + self.memo.len() + self.heap.size();
+        self.copied = self.copied.saturating_add(size as u64 + 1);
+        if self.is_fork || self.copied > MOST_COPIED {
+            return None;
+        }
+        let mut other = Machine::new(self.content, self.input.offset(), self.opcodes, self.depth);
+        other.is_fork = true;
+        other.stack.clone_from(&self.stack);
+        other.marks.clone_from(&self.marks);
+        other.memo.clone_from(&self.memo);
+        other.heap.clone_from(&self.heap);
+        other.headed = true;
+        Some(other)
     }
 
     /// Runs to STOP or to a fault.
@@ -134,7 +164,10 @@ impl<'a> Machine<'a> {
         match opcode {
             0x80 => {
                 let protocol = self.input.byte()?;
-                self.headed |= self.opcodes == 0 && protocol <= 15;
+                if protocol > PROTOCOLS_TO_COME {
+                    return Fault::broken(format!("its protocol is {protocol}"));
+                }
+                self.headed |= self.opcodes == self.first;
                 if protocol > 5 {
                     // Today's Python stops here; a later one may not.
                     self.note_broken(&format!("its protocol is {protocol}"));

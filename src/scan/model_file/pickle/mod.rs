@@ -1,9 +1,11 @@
 //! Pickles: one after the other, to the end of the file.
 //!
 //! A pickle has no magic number. Bytes are taken for one if they begin with PROTO and go on as a
-//! pickle would, or run to STOP, or call something that they name; a text that happens to begin
-//! with an opcode does none of these.
+//! pickle would, or call something that they name, or are opcodes up to a STOP that is their last
+//! byte; a text or a tensor that happens to begin with an opcode does none of these.
 
+mod allowed;
+mod arguments;
 mod calls;
 mod globals;
 mod hostile;
@@ -15,6 +17,7 @@ mod value;
 use std::io;
 
 use super::super::content::ReadAt;
+use super::super::rules::Rule;
 use super::Examiner;
 use super::rules::{ODD_PICKLE, TRAILING_BYTES};
 use super::window::{Part, read_some};
@@ -40,49 +43,59 @@ pub(super) fn examine(
     let head = read_some(content, start, 2 + TORCH_MAGIC.len())?;
     let is_torch = head.get(2..) == Some(TORCH_MAGIC);
     let mut storages = 0_u64;
-    let mut at = start;
-    let mut opcodes = 0;
+    let (mut at, mut opcodes, mut believed) = (start, 0, false);
+    // What is told as soon as it is certain that these are pickles.
+    let mut told = Vec::new();
     for number in 1.. {
-        let mut machine = Machine::new(content, at, 0);
-        machine.opcodes = opcodes;
-        let before = machine.opcodes;
+        let before = opcodes;
+        let mut machine = Machine::new(content, at, before, 0);
         let ending = machine.run()?;
         opcodes = machine.opcodes;
-        if !is_believed(&machine, &ending, opcodes - before) {
-            if number > 1 {
-                tell_trailing(examiner, place, content.size() - at);
-            }
-            return Ok(number > 1);
+        let stopped = matches!(ending, Ending::Stopped(_));
+        let is_one = is_believed(&machine, stopped, opcodes - before);
+        if !is_one && !stopped {
+            let message = format!(
+                "{} bytes behind its pickles belong to nothing",
+                content.size() - at
+            );
+            told.push((TRAILING_BYTES, message));
+            break;
         }
+        believed |= is_one;
         if let Ending::Broken(why) = &ending {
             machine.note_broken(why);
         }
-        tell(examiner, place, &machine);
+        told.extend(notes_of(&mut machine));
         for (at, length) in std::mem::take(&mut machine.nested) {
             let inner = Part::new(content, at, length);
             if !examiner.examine_inside(place, &inner)? {
                 let message = "bytes that torch loads as a model are none".to_string();
-                examiner.report(ODD_PICKLE, place, message);
+                told.push((ODD_PICKLE, message));
             }
         }
-        let Ending::Stopped(end) = ending else {
-            return Ok(true);
-        };
+        let Ending::Stopped(end) = ending else { break };
         at = end;
         // Each storage is written as its number of elements, and its bytes.
         let bytes = machine.storages.values();
         storages = bytes.fold(storages, |sum, n| sum.saturating_add(*n).saturating_add(8));
         let left = content.size() - at;
         if left == 0 || (is_torch && number == TORCH_PICKLES && left == storages) {
-            return Ok(true);
+            // Two opcodes and no byte more are no accident.
+            believed |= opcodes > 1;
+            break;
         }
         if number >= MOST_PICKLES {
             let message = format!("it holds more than {MOST_PICKLES} pickles");
-            examiner.report(ODD_PICKLE, place, message);
-            return Ok(true);
+            told.push((ODD_PICKLE, message));
+            break;
         }
     }
-    Ok(true)
+    if believed {
+        for (rule, message) in told {
+            examiner.report(rule, place, message);
+        }
+    }
+    Ok(believed)
 }
 
 /// Says whether a name is one that runs code, for other formats that import what they name.
@@ -90,29 +103,19 @@ pub(super) fn names_code(module: &str, name: &str) -> bool {
     globals::standing(module, name) == globals::Standing::Hostile
 }
 
-fn is_believed(machine: &Machine, ending: &Ending, opcodes: u64) -> bool {
-    let stopped = matches!(ending, Ending::Stopped(_));
-    if machine.headed {
-        stopped || machine.named || opcodes >= ENOUGH_OPCODES
-    } else {
-        (stopped && opcodes > 1) || machine.called
-    }
+fn is_believed(machine: &Machine, stopped: bool, opcodes: u64) -> bool {
+    let headed = machine.headed && (stopped || machine.named || opcodes >= ENOUGH_OPCODES);
+    headed || machine.called || (stopped && machine.named)
 }
 
-fn tell_trailing(examiner: &mut Examiner, place: &str, bytes: u64) {
-    let message = format!("{bytes} bytes behind its pickles belong to nothing");
-    examiner.report(TRAILING_BYTES, place, message);
-}
-
-/// Tells what a pickle does; of a global that is called, not that it is imported.
-fn tell(examiner: &mut Examiner, place: &str, machine: &Machine) {
-    for (n, note) in machine.notes.iter().enumerate() {
-        let called = note.about.is_some()
-            && machine.notes[n + 1..]
-                .iter()
-                .any(|later| later.about == note.about);
-        if !called {
-            examiner.report(note.rule, place, note.message.clone());
-        }
-    }
+/// What a pickle does; of a global that is called, not that it is imported.
+fn notes_of(machine: &mut Machine) -> Vec<(&'static Rule, String)> {
+    let notes = std::mem::take(&mut machine.notes);
+    let called = |n: usize, about| notes[n + 1..].iter().any(|later| later.about == about);
+    let kept = notes
+        .iter()
+        .enumerate()
+        .filter(|(n, note)| note.about.is_none() || !called(*n, note.about));
+    kept.map(|(_, note)| (note.rule, note.message.clone()))
+        .collect()
 }

@@ -15,6 +15,8 @@ const KEPT_TEXT: usize = 2048;
 const MOST_TEXT: usize = 64 << 20;
 const MOST_OBJECTS: usize = 2 << 20;
 const MOST_EDGES: usize = 8 << 20;
+/// Elements that are kept of all objects.
+const MOST_ITEMS: usize = 16 << 20;
 /// How many things a pickle may stand for, written out, for each that is in it.
 const MOST_EXPANSION: f64 = 1e9;
 
@@ -43,7 +45,7 @@ pub(super) enum Kind {
     Instance(u32),
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Object {
     pub kind: Kind,
     /// At most [`KEPT_ITEMS`]; of a dictionary, key and value in turn.
@@ -54,7 +56,7 @@ pub(super) struct Object {
     pub odd_key: bool,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Global {
     pub module: String,
     pub name: String,
@@ -62,7 +64,7 @@ pub(super) struct Global {
 }
 
 /// A text, up to a length.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Text {
     start: Box<str>,
     whole: bool,
@@ -72,7 +74,7 @@ struct Text {
 #[derive(Debug)]
 pub(super) struct TooLarge;
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct Heap {
     texts: Vec<Text>,
     text_bytes: usize,
@@ -81,11 +83,17 @@ pub(super) struct Heap {
     pub globals: Vec<Global>,
     global_numbers: BTreeMap<(String, String), u32>,
     pub objects: Vec<Object>,
+    items: usize,
     /// Which object holds which.
     edges: Vec<(u32, u32)>,
 }
 
 impl Heap {
+    /// About how much there is in it.
+    pub(super) fn size(&self) -> usize {
+        self.objects.len() + self.items + self.texts.len() + self.edges.len() + self.globals.len()
+    }
+
     pub(super) fn add_text(&mut self, text: &str) -> Result<Value, TooLarge> {
         let mut end = text.len().min(KEPT_TEXT);
         while !text.is_char_boundary(end) {
@@ -216,7 +224,12 @@ impl Heap {
         };
         object.count += items.len() as u64;
         let room = KEPT_ITEMS.saturating_sub(object.items.len());
-        object.items.extend(items.iter().take(room));
+        let kept = &items[..room.min(items.len())];
+        self.items += kept.len();
+        if self.items > MOST_ITEMS {
+            return Err(TooLarge);
+        }
+        object.items.extend(kept);
         Ok(())
     }
 
