@@ -58,7 +58,7 @@ fn add(left: &Value, right: &Value) -> Value {
         (What::List(a, _), What::List(b, _)) => Value::list([&a[..], &b[..]].concat()),
         (What::List(a, _), _) => {
             let mut all = a.to_vec();
-            all.push(Value::unknown_with(right.taint.clone()));
+            all.push(right.clone());
             Value::list(all)
         }
         _ if left.as_text().is_some() || right.as_text().is_some() => {

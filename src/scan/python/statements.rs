@@ -33,7 +33,11 @@ impl<'a> Reader<'a> {
             Stmt::ClassDef(def) => self.read_class(frame, def),
             Stmt::Return(out) => {
                 if let Some(value) = &out.value {
+                    let offset = offset_of(value.start());
                     let value = self.value_of(frame, value);
+                    for part in std::iter::once(&value).chain(value.items().unwrap_or_default()) {
+                        self.tell_reference(frame, offset, part);
+                    }
                     let marked = self.with_marks(frame, value);
                     frame.add_returned(&marked);
                 }
@@ -435,6 +439,11 @@ impl<'a> Reader<'a> {
             Expr::Subscript(subscript) => {
                 let key = self.value_of(frame, &subscript.slice);
                 let base = self.value_of(frame, &subscript.value);
+                let variable = key.as_whole_text().filter(|_| base.name() == Some("os.environ"));
+                if let Some(variable) = variable.filter(|v| code_exec::RUNNING_VARIABLES.contains(&&**v)) {
+                    let hit = code_exec::running_variable(&variable);
+                    self.tell(frame.module, offset_of(target.start()), hit, Vec::new());
+                }
                 let after = with_item(&base, &key, value);
                 if matches!(&*subscript.value, Expr::Name(_) | Expr::Attribute(_)) {
                     self.assign(frame, &subscript.value, &after);
@@ -476,6 +485,11 @@ impl<'a> Reader<'a> {
             || name == "verify" && value.is_false() && of.contains("ession()");
         if off {
             let hit = Hit::of(&network::PY_TLS_OFF, "Certificates are not checked from here on.");
+            self.tell(frame.module, offset, hit, Vec::new());
+        }
+        if of == "builtins" {
+            let message = format!("{name} of every module is replaced.");
+            let hit = Hit::of(&code_exec::PY_IMPORT_HOOK, message);
             self.tell(frame.module, offset, hit, Vec::new());
         }
         self.tell_reference(frame, offset, value);

@@ -166,7 +166,7 @@ pub(in crate::scan::python) const FLOWS: &[FlowRule] = &[
         rule: &PY_PATH_FROM_INPUT,
     },
     FlowRule {
-        names: &["numpy.save", "numpy.savez", "numpy.savetxt", "torchaudio.save", "PIL.Image.Image().save", "PIL.Image.open().save", "PIL.Image.fromarray().save", "PIL.Image.new().save"],
+        names: &["numpy.save", "numpy.savez", "numpy.savetxt", "torchaudio.save", "PIL.Image.Image().save", "PIL.Image.open().save", "PIL.Image.fromarray().save", "PIL.Image.new().save", ".save", ".to_csv", ".to_json", ".savefig", ".write_videofile", ".save_pretrained", ".export"],
         arguments: &[Argument::At(0, "fp")],
         sink: Sink::WritePath,
         rule: &PY_PATH_FROM_INPUT,

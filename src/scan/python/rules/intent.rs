@@ -7,7 +7,7 @@ use crate::scan::rules::{Example, Rule};
 
 pub(in crate::scan) const RULES: &[Rule] = &[
     PY_WEBHOOK, PY_MINER, PY_BROWSER_PROFILE, PY_CLIPBOARD, PY_SCREEN, PY_KEYLOGGER, PY_SELF_COPY, PY_DOWNLOAD_AND_RUN, PY_REMOTE_SHELL,
-    PY_CATCHER,
+    PY_CATCHER, PY_BARE_ADDRESS,
 ];
 
 pub(in crate::scan) const PY_WEBHOOK: Rule = Rule {
@@ -37,6 +37,21 @@ pub(in crate::scan) const PY_CATCHER: Rule = Rule {
     examples: &[
         Example::found("import requests\nrequests.post('https://webhook.site/x', data='')\n"),
         Example::twin("import requests\nrequests.post('https://example.org/x', data='')\n"),
+    ],
+};
+
+pub(in crate::scan) const PY_BARE_ADDRESS: Rule = Rule {
+    id: "py-bare-address",
+    category: Category::Ssrf,
+    severity: Severity::Medium,
+    intent: None,
+    reason: "The code connects to a machine that has no name.",
+    why: "An address without a name has no certificate that says whose it is, and moves from day to day.",
+    fix: "Use the host's name with https://.",
+    examples: &[
+        Example::found("import requests\nrequests.get('https://145.249.104.71/x')\n"),
+        Example::twin("import requests\nrequests.get('http://127.0.0.1:8188/x')\n"),
+        Example::twin("import requests\nrequests.get('http://192.168.1.2/x')\n"),
     ],
 };
 
@@ -196,6 +211,24 @@ pub(in crate::scan::python) fn judge_addresses(call: &CallSite<'_>) -> Option<Hi
     texts.iter().find_map(|t| judge_address(t))
 }
 
+/// The host of a URL, if it is a number of the public net.
+fn bare_address(text: &str) -> Option<&str> {
+    let (scheme, rest) = text.split_once("://")?;
+    if !matches!(scheme, "http" | "https" | "ws" | "wss" | "ftp" | "tcp") {
+        return None;
+    }
+    let authority = rest.split(['/', '?', '#']).next()?;
+    let host = authority.rsplit('@').next()?;
+    if let Some(inner) = host.strip_prefix('[') {
+        let address: std::net::Ipv6Addr = inner.split(']').next()?.parse().ok()?;
+        return (!address.is_loopback() && !address.is_unspecified()).then_some(host);
+    }
+    let host = host.split(':').next()?;
+    let address: std::net::Ipv4Addr = host.parse().ok()?;
+    let near = address.is_loopback() || address.is_private() || address.is_unspecified() || address.is_link_local();
+    (!near).then_some(host)
+}
+
 fn collect_texts(value: &super::Value, depth: u8, texts: &mut Vec<String>) {
     use super::super::values::What;
     if let Some(text) = value.as_text() {
@@ -225,17 +258,20 @@ fn judge_address(text: &str) -> Option<Hit> {
         "webhook.site", "requestbin", "pipedream.net", ".ngrok.io", ".ngrok-free.app", ".ngrok.app", "burpcollaborator.net", "oastify.com", ".oast.", "interact.sh", "requestcatcher.com", "beeceptor.com", "hookbin.com", "canarytokens.com", "ptsv2.com", ".trycloudflare.com", "serveo.net",
         "pastebin.com/raw", "paste.ee/r/", "rentry.co/", "hastebin.com/raw", "transfer.sh", "anonfiles.com", "gofile.io", "file.io", "0x0.st", "grabify.link", "iplogger.", "api.ipify.org", "ifconfig.me", "dpaste.com", "cdn.discordapp.com/attachments", "catbox.moe", "bashupload.com", "dnslog.cn", "ceye.io", ".onion", "bit.ly/",
     ];
+    if let Some(host) = bare_address(text) {
+        return Some(Hit::of(&PY_BARE_ADDRESS, format!("The code connects to {host}, an address without a name.")));
+    }
     let catcher = CATCHERS.iter().find(|c| text.starts_with("http") && has(c) || text.ends_with(*c))?;
     let quiet = matches!(*catcher, "api.ipify.org" | "ifconfig.me" | "catbox.moe" | "file.io" | "gofile.io");
     let hit = Hit::of(&PY_CATCHER, format!("The code connects to {catcher}, which hides who receives."));
     Some(if quiet { hit.at(Severity::Medium) } else { hit })
 }
 
-/// What naming a path or a program shows.
-pub(in crate::scan::python) fn judge_text(text: &str) -> Option<Hit> {
+/// What naming a path or a program shows; a miner that is only looked for is none.
+pub(in crate::scan::python) fn judge_text(text: &str, used: bool) -> Option<Hit> {
     let plain = text.replace('\\', "/").to_ascii_lowercase();
     const MINERS: &[&str] = &["xmrig", "stratum+tcp", "stratum+ssl", "lolminer", "nbminer", "phoenixminer", "t-rex -a", "minerd", "cpuminer", "ethminer", "rigel -a", "srbminer", "moneroocean", "supportxmr", "nanopool.org", "2miners.com", "nicehash.com", "cryptonight", "randomx"];
-    if let Some(miner) = MINERS.iter().find(|m| plain.contains(**m)) {
+    if let Some(miner) = MINERS.iter().find(|m| used && plain.contains(**m)) {
         return Some(Hit::of(&PY_MINER, format!("A miner of coins is named: {miner}.")));
     }
     const PROFILES: &[&str] = &[

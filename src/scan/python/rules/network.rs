@@ -129,7 +129,7 @@ const DOWNLOADS: &[&str] = &[
 
 /// What a URL is an argument of.
 pub(in crate::scan::python) fn is_network(name: &str) -> bool {
-    GETS.contains(&name) || POSTS.contains(&name) || DOWNLOADS.contains(&name) || name == "urllib.request.Request"
+    GETS.contains(&name) || POSTS.contains(&name) || DOWNLOADS.contains(&name) || matches!(name, "urllib.request.Request" | "urllib3.Request")
 }
 
 pub(in crate::scan::python) fn is_download(name: &str) -> bool {
@@ -152,7 +152,7 @@ pub(in crate::scan::python) const CALLS: &[CallRule] = &[
             "socket.socket().bind", "socket.create_server", "http.server.HTTPServer", "http.server.ThreadingHTTPServer", "BaseHTTPServer.HTTPServer",
             "socketserver.TCPServer", "socketserver.ThreadingTCPServer", "socketserver.UDPServer", "aiohttp.web.run_app", "aiohttp.web.TCPSite", "uvicorn.run", "flask.Flask().run", "websockets.serve",
             "asyncio.start_server", ".create_server", "wsgiref.simple_server.make_server", "waitress.serve", "gradio.Interface().launch", "gradio.Blocks().launch", "xmlrpc.server.SimpleXMLRPCServer", "tornado.web.Application().listen",
-            "multiprocessing.connection.Listener", "zmq.Context().socket().bind", "grpc.server", "websocket_server.WebsocketServer", "rpyc.utils.server.ThreadedServer", "bottle.run", "sanic.Sanic().run",
+            "multiprocessing.connection.Listener", "zmq.Context().socket().bind", "grpc.server", "websocket_server.WebsocketServer", "rpyc.utils.server.ThreadedServer", "bottle.run", "sanic.Sanic().run", "logging.config.listen",
         ],
         judge: judge_listen,
     },
@@ -226,7 +226,7 @@ pub(in crate::scan::python) const FLOWS: &[FlowRule] = &[
         names: &[
             "urllib.request.Request", "socket.socket().send", "socket.socket().sendall", "socket.socket().sendto", "socket.create_connection().send", "socket.create_connection().sendall", "smtplib.SMTP().sendmail",
             "smtplib.SMTP_SSL().sendmail", "smtplib.SMTP().send_message", "ftplib.FTP().storbinary", "websocket.create_connection().send", "http.client.HTTPSConnection().request", "http.client.HTTPConnection().request",
-            "discord_webhook.DiscordWebhook", "discord_webhook.DiscordWebhook().add_file", "socket.gethostbyname", "dns.resolver.resolve", "boto3.client().put_object", "boto3.client().upload_file",
+            "discord_webhook.DiscordWebhook", "discord_webhook.DiscordWebhook().add_file", "socket.gethostbyname", "socket.getaddrinfo", "socket.gethostbyname_ex", "dns.resolver.resolve", "dns.resolver.query", ".resolve", "dns.resolver.Resolver().resolve", "dns.resolver.Resolver().query", "aiodns.DNSResolver().query", "boto3.client().put_object", "boto3.client().upload_file",
         ],
         arguments: &[Argument::Any],
         sink: Sink::Send,
