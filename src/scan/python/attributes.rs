@@ -148,9 +148,15 @@ impl<'a> Reader<'a> {
             }
             "__builtins__" => return Value::named("builtins"),
             "__subclasses__"
-                if ["__base__", "__bases__", "__mro__", "builtins.object", "mro()"]
-                    .iter()
-                    .any(|b| name.contains(b)) =>
+                if [
+                    "__base__",
+                    "__bases__",
+                    "__mro__",
+                    "builtins.object",
+                    "mro()",
+                ]
+                .iter()
+                .any(|b| name.contains(b)) =>
             {
                 let hit = Hit::of(
                     &obfuscation::PY_OBJECT_ESCAPE,
@@ -355,7 +361,12 @@ impl<'a> Reader<'a> {
         let Some(text) = key.as_whole_text() else {
             return Value::UNKNOWN;
         };
-        if insides && matches!(&*text, "__builtins__" | "os" | "sys" | "subprocess" | "__import__") {
+        if insides
+            && matches!(
+                &*text,
+                "__builtins__" | "os" | "sys" | "subprocess" | "__import__"
+            )
+        {
             let message = format!("{text} is reached through the insides of an object.");
             let hit = Hit::of(&obfuscation::PY_OBJECT_ESCAPE, message);
             self.tell(frame.module, offset, hit, Vec::new());

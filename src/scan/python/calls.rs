@@ -8,7 +8,9 @@ use ruff_text_size::Ranged;
 use super::expressions::element_of;
 use super::module::Binding;
 use super::reader::Reader;
-use super::rules::{self, CallSite, Sink, code_exec, files, intent, network, persistence, verdicts};
+use super::rules::{
+    self, CallSite, Sink, code_exec, files, intent, network, persistence, verdicts,
+};
 use super::scope::Frame;
 use super::source::{Hit, offset_of};
 use super::summary::effects;
@@ -34,11 +36,16 @@ impl Arguments {
     }
 
     pub(super) fn keyword(&self, name: &str) -> Option<&Value> {
-        self.named.iter().find(|(k, _)| &**k == name).map(|(_, v)| v)
+        self.named
+            .iter()
+            .find(|(k, _)| &**k == name)
+            .map(|(_, v)| v)
     }
 
     pub(super) fn all(&self) -> impl Iterator<Item = &Value> {
-        self.positional.iter().chain(self.named.iter().map(|(_, v)| v))
+        self.positional
+            .iter()
+            .chain(self.named.iter().map(|(_, v)| v))
     }
 }
 
@@ -136,7 +143,9 @@ impl<'a> Reader<'a> {
                 },
                 What::Partial(held, _) => {
                     let mut given = Arguments::of(held.1.clone());
-                    given.positional.extend(arguments.positional.iter().cloned());
+                    given
+                        .positional
+                        .extend(arguments.positional.iter().cloned());
                     given.named.clone_from(&arguments.named);
                     self.invoke(frame, offset, &held.0, None, &given, passed)
                 }
@@ -177,7 +186,11 @@ impl<'a> Reader<'a> {
         let mut bound = vec![Value::UNKNOWN; info.parameters.len()];
         let positional = own.into_iter().chain(arguments.positional.iter().cloned());
         for (at, value) in positional.enumerate() {
-            let place = if at < info.positional { Some(at) } else { info.star };
+            let place = if at < info.positional {
+                Some(at)
+            } else {
+                info.star
+            };
             if let Some(slot) = place.and_then(|p| bound.get_mut(p)) {
                 *slot = if at < info.positional {
                     value
@@ -206,16 +219,31 @@ impl<'a> Reader<'a> {
         let over = callee.name().is_some_and(|n| {
             matches!(
                 n,
-                "builtins.map" | "builtins.filter" | "functools.reduce" | "builtins.reduce" | "itertools.starmap"
-            ) || n.ends_with(".map") || n.ends_with(".imap") || n.ends_with(".apply")
+                "builtins.map"
+                    | "builtins.filter"
+                    | "functools.reduce"
+                    | "builtins.reduce"
+                    | "itertools.starmap"
+            ) || n.ends_with(".map")
+                || n.ends_with(".imap")
+                || n.ends_with(".apply")
         });
         let given = |at: usize| -> Arguments {
             let mut inner = Arguments::default();
-            if let Some(list) = arguments.keyword("args").or_else(|| arguments.keyword("argument")) {
-                inner.positional = list.items().map_or_else(|| vec![element_of(list)], <[Value]>::to_vec);
+            if let Some(list) = arguments
+                .keyword("args")
+                .or_else(|| arguments.keyword("argument"))
+            {
+                inner.positional = list
+                    .items()
+                    .map_or_else(|| vec![element_of(list)], <[Value]>::to_vec);
             } else {
                 let rest = arguments.positional.iter().skip(at);
-                inner.positional = if over { rest.map(element_of).collect() } else { rest.cloned().collect() };
+                inner.positional = if over {
+                    rest.map(element_of).collect()
+                } else {
+                    rest.cloned().collect()
+                };
             }
             inner
         };
@@ -250,17 +278,27 @@ impl<'a> Reader<'a> {
             spread: arguments.spread,
             passed,
         };
-        let hits: Vec<Hit> = rules::call_rules(name).filter_map(|r| (r.judge)(&site)).collect();
+        let hits: Vec<Hit> = rules::call_rules(name)
+            .filter_map(|r| (r.judge)(&site))
+            .collect();
         // Who reads that packages are installed need not read that a program is started.
-        let special = hits.iter().any(|h| matches!(h.rule.id, "py-pip-install" | "py-git-clone" | "py-autostart-command"));
+        let special = hits.iter().any(|h| {
+            matches!(
+                h.rule.id,
+                "py-pip-install" | "py-git-clone" | "py-autostart-command"
+            )
+        });
         for hit in hits {
             self.note_effect(frame, &hit);
-            let general = matches!(hit.rule.id, "py-subprocess" | "py-shell") && hit.severity <= Severity::Medium;
+            let general = matches!(hit.rule.id, "py-subprocess" | "py-shell")
+                && hit.severity <= Severity::Medium;
             if !(special && general && hit.intent.is_none()) {
                 self.tell(frame.module, offset, hit, Vec::new());
             }
         }
-        if let Some(hit) = code_exec::trusts_remote_code(&site).or_else(|| network::turns_tls_off(&site)) {
+        if let Some(hit) =
+            code_exec::trusts_remote_code(&site).or_else(|| network::turns_tls_off(&site))
+        {
             self.tell(frame.module, offset, hit, Vec::new());
         }
         for rule in rules::flow_rules(name) {
@@ -268,13 +306,28 @@ impl<'a> Reader<'a> {
         }
         self.judge_texts(frame, offset, &site);
         if name == "builtins.open" && !passed {
-            let mode = site.argument(1, "mode").map_or_else(String::new, Value::as_part);
+            let mode = site
+                .argument(1, "mode")
+                .map_or_else(String::new, Value::as_part);
             let written = mode.contains(['w', 'a', 'x', '+']);
-            let rule = if written { &files::OPEN_WRITE } else { &files::OPEN_READ };
+            let rule = if written {
+                &files::OPEN_WRITE
+            } else {
+                &files::OPEN_READ
+            };
             self.follow_into(frame, offset, &site, rule);
         }
         self.note_downloads(frame, offset, &site);
-        if matches!(name, "sys.exit" | "os._exit" | "os.kill" | "os.execv" | "os.execl" | "os.abort" | "os.execvp") {
+        if matches!(
+            name,
+            "sys.exit"
+                | "os._exit"
+                | "os.kill"
+                | "os.execv"
+                | "os.execl"
+                | "os.abort"
+                | "os.execvp"
+        ) {
             frame.summary.effects |= effects::RESTARTS;
         }
         self.result_of(frame, offset, name, callee, &site)
@@ -295,11 +348,16 @@ impl<'a> Reader<'a> {
             return;
         }
         let reaches = network::is_network(site.name)
-            || site.name.starts_with('?') && site.all().any(|v| v.as_text().is_some_and(|t| t.starts_with("http")))
+            || site.name.starts_with('?')
+                && site
+                    .all()
+                    .any(|v| v.as_text().is_some_and(|t| t.starts_with("http")))
             || rules::flow_rules(site.name).any(|r| matches!(r.sink, Sink::Url | Sink::Send));
         if reaches && let Some(hit) = intent::judge_addresses(site) {
             let file = site.all().any(|v| {
-                v.taint.has(SourceKind::FileContent) || v.taint.has(SourceKind::Credential) || v.taint.has(SourceKind::HostInfo)
+                v.taint.has(SourceKind::FileContent)
+                    || v.taint.has(SourceKind::Credential)
+                    || v.taint.has(SourceKind::HostInfo)
             });
             let hit = if file && hit.intent.is_some() && hit.rule.id == intent::PY_WEBHOOK.id {
                 verdicts::file_to_webhook()
@@ -309,19 +367,31 @@ impl<'a> Reader<'a> {
             self.tell(frame.module, offset, hit, Vec::new());
         }
         let opens = site.name == "builtins.open";
-        let paths = opens || names_paths(site.name) || rules::flow_rules(site.name).any(|r| {
-            matches!(r.sink, Sink::ReadPath | Sink::WritePath | Sink::RemovePath)
-        });
+        let paths = opens
+            || names_paths(site.name)
+            || rules::flow_rules(site.name)
+                .any(|r| matches!(r.sink, Sink::ReadPath | Sink::WritePath | Sink::RemovePath));
         let runs = rules::flow_rules(site.name).any(|r| r.sink == Sink::Command);
         if !(paths || runs) {
             return;
         }
-        let mode = site.argument(1, "mode").map_or_else(String::new, Value::as_part);
-        let writing_method = site.name.ends_with(".write_text") || site.name.ends_with(".write_bytes");
-        let written = opens && mode.contains(['w', 'a', 'x', '+']) || writing_method
-            || matches!(site.name, "shutil.copy" | "shutil.copyfile" | "shutil.copy2" | "shutil.move" | "os.symlink");
+        let mode = site
+            .argument(1, "mode")
+            .map_or_else(String::new, Value::as_part);
+        let writing_method =
+            site.name.ends_with(".write_text") || site.name.ends_with(".write_bytes");
+        let written = opens && mode.contains(['w', 'a', 'x', '+'])
+            || writing_method
+            || matches!(
+                site.name,
+                "shutil.copy" | "shutil.copyfile" | "shutil.copy2" | "shutil.move" | "os.symlink"
+            );
         let mut texts: Vec<String> = Vec::new();
-        texts.extend(site.receiver.and_then(Value::as_text).map(|t| t.to_string()));
+        texts.extend(
+            site.receiver
+                .and_then(Value::as_text)
+                .map(|t| t.to_string()),
+        );
         if paths && matches!(site.name, "os.path.join" | "pathlib.Path") {
             texts.push(super::expressions::join_path(site.positional).as_part());
         } else {
@@ -330,10 +400,18 @@ impl<'a> Reader<'a> {
         for text in &texts {
             let hits = [
                 intent::judge_text(text, runs || opens),
-                paths.then(|| persistence::judge_path(text, written, !mode.contains('b'))).flatten(),
-                paths.then(|| rules::credentials::secret_file(text)).flatten().map(|file| {
-                    Hit::of(&rules::credentials::PY_SECRET_FILE, format!("A file that holds keys is named: {file}."))
-                }),
+                paths
+                    .then(|| persistence::judge_path(text, written, !mode.contains('b')))
+                    .flatten(),
+                paths
+                    .then(|| rules::credentials::secret_file(text))
+                    .flatten()
+                    .map(|file| {
+                        Hit::of(
+                            &rules::credentials::PY_SECRET_FILE,
+                            format!("A file that holds keys is named: {file}."),
+                        )
+                    }),
             ];
             for hit in hits.into_iter().flatten() {
                 self.tell(frame.module, offset, hit, Vec::new());
@@ -346,16 +424,41 @@ impl<'a> Reader<'a> {
 fn looks_only(name: &str) -> bool {
     matches!(
         name,
-        "builtins.isinstance" | "builtins.issubclass" | "builtins.type" | "builtins.print" | "builtins.repr"
-            | "builtins.hasattr" | "builtins.callable" | "builtins.id" | "builtins.help" | "functools.wraps" | "builtins.str"
-            | "functools.update_wrapper" | "inspect.signature" | "inspect.getsource" | "inspect.isfunction" | "builtins.getattr"
-            | "logging.info" | "logging.warning" | "logging.error" | "logging.debug" | "builtins.dir" | "builtins.len"
-    ) || name.starts_with("unittest.mock") || name.starts_with("typing.")
+        "builtins.isinstance"
+            | "builtins.issubclass"
+            | "builtins.type"
+            | "builtins.print"
+            | "builtins.repr"
+            | "builtins.hasattr"
+            | "builtins.callable"
+            | "builtins.id"
+            | "builtins.help"
+            | "functools.wraps"
+            | "builtins.str"
+            | "functools.update_wrapper"
+            | "inspect.signature"
+            | "inspect.getsource"
+            | "inspect.isfunction"
+            | "builtins.getattr"
+            | "logging.info"
+            | "logging.warning"
+            | "logging.error"
+            | "logging.debug"
+            | "builtins.dir"
+            | "builtins.len"
+    ) || name.starts_with("unittest.mock")
+        || name.starts_with("typing.")
 }
 
 fn names_paths(name: &str) -> bool {
-    name.starts_with("os.path.") || matches!(name, "pathlib.Path" | "pathlib.PosixPath" | "os.environ.get" | "glob.glob")
-        || rules::last_segment(name).strip_prefix('.').is_some_and(|m| files::PATH_METHODS.contains(&m))
+    name.starts_with("os.path.")
+        || matches!(
+            name,
+            "pathlib.Path" | "pathlib.PosixPath" | "os.environ.get" | "glob.glob"
+        )
+        || rules::last_segment(name)
+            .strip_prefix('.')
+            .is_some_and(|m| files::PATH_METHODS.contains(&m))
 }
 
 fn is_callable(value: &Value) -> bool {

@@ -26,7 +26,8 @@ pub(super) struct Test<'a> {
 
 impl<'a> Outcome<'a> {
     fn add(&mut self, taint: &Taint, bits: u8) {
-        self.origins.extend(taint.origins().iter().map(|o| (o.id, bits)));
+        self.origins
+            .extend(taint.origins().iter().map(|o| (o.id, bits)));
     }
 
     fn extend(&mut self, other: Outcome<'a>) {
@@ -82,7 +83,9 @@ impl<'a> Reader<'a> {
     /// What a test rules out; its expressions were read before.
     pub(super) fn test_of(&mut self, frame: &mut Frame<'a>, test: &'a Expr) -> Test<'a> {
         match test {
-            Expr::UnaryOp(unary) if unary.op == UnaryOp::Not => self.test_of(frame, &unary.operand).turned(),
+            Expr::UnaryOp(unary) if unary.op == UnaryOp::Not => {
+                self.test_of(frame, &unary.operand).turned()
+            }
             Expr::BoolOp(both) => {
                 let mut all = Test::default();
                 for part in &both.values {
@@ -111,8 +114,15 @@ impl<'a> Reader<'a> {
         if compare.ops.len() > 1 {
             return test;
         }
-        if let Some(path) = self.root_of_path(frame, &compare.left).or_else(|| self.root_of_path(frame, right)) {
-            let outcome = if matches!(op, CmpOp::Eq | CmpOp::In | CmpOp::Is) { &mut test.holds } else { &mut test.fails };
+        if let Some(path) = self
+            .root_of_path(frame, &compare.left)
+            .or_else(|| self.root_of_path(frame, right))
+        {
+            let outcome = if matches!(op, CmpOp::Eq | CmpOp::In | CmpOp::Is) {
+                &mut test.holds
+            } else {
+                &mut test.fails
+            };
             outcome.add(&path, cleared::PATH);
             return test;
         }
@@ -120,7 +130,11 @@ impl<'a> Reader<'a> {
             CmpOp::In | CmpOp::NotIn => {
                 let looked_for = quiet_text(&compare.left);
                 let container = self.value_of(frame, right);
-                let outcome = if *op == CmpOp::In { &mut test.fails } else { &mut test.holds };
+                let outcome = if *op == CmpOp::In {
+                    &mut test.fails
+                } else {
+                    &mut test.holds
+                };
                 if let Some(part) = looked_for {
                     let mut bits = 0;
                     if part.contains("..") {
@@ -134,14 +148,22 @@ impl<'a> Reader<'a> {
                     }
                     return test;
                 }
-                let outcome = if *op == CmpOp::In { &mut test.holds } else { &mut test.fails };
+                let outcome = if *op == CmpOp::In {
+                    &mut test.holds
+                } else {
+                    &mut test.fails
+                };
                 let left = self.value_of(frame, &compare.left);
                 if container.taint.without_parameters().is_none() || container.taint != left.taint {
                     note_variable(outcome, &compare.left);
                 }
             }
             CmpOp::Eq | CmpOp::NotEq => {
-                let outcome = if *op == CmpOp::Eq { &mut test.holds } else { &mut test.fails };
+                let outcome = if *op == CmpOp::Eq {
+                    &mut test.holds
+                } else {
+                    &mut test.fails
+                };
                 let right_value = self.value_of(frame, right);
                 let left_value = self.value_of(frame, &compare.left);
                 if right_value.is_constant() || right_value.taint.is_none() {
@@ -214,7 +236,10 @@ impl<'a> Reader<'a> {
                     for argument in &call.arguments.args {
                         taint = taint.join(&self.value_of(frame, argument).taint);
                     }
-                    let whole = attribute.attr.as_str() == "fullmatch" || first.and_then(quiet_text).is_none_or(|p| p.ends_with('$') || p.ends_with("\\Z"));
+                    let whole = attribute.attr.as_str() == "fullmatch"
+                        || first
+                            .and_then(quiet_text)
+                            .is_none_or(|p| p.ends_with('$') || p.ends_with("\\Z"));
                     if whole {
                         test.holds.add(&taint, cleared::ALL);
                     }
@@ -231,7 +256,9 @@ impl<'a> Reader<'a> {
         let taint = Taint::join_all(values.iter().map(|v| &v.taint));
         match callee.name() {
             Some("builtins.isinstance") => {
-                let number = values.get(1).and_then(Value::name).is_some_and(|n| matches!(n, "builtins.int" | "builtins.float" | "builtins.bool"));
+                let number = values.get(1).and_then(Value::name).is_some_and(|n| {
+                    matches!(n, "builtins.int" | "builtins.float" | "builtins.bool")
+                });
                 if let (true, Some(first)) = (number, first) {
                     note_variable(&mut test.holds, first);
                 }
@@ -258,7 +285,10 @@ impl<'a> Reader<'a> {
         for what in callee.alternatives() {
             let (id, skip) = match what {
                 What::Function(id) => (*id, 0),
-                What::Method(id, _) => (*id, usize::from(self.program.functions[*id].binding != Binding::Nothing)),
+                What::Method(id, _) => (
+                    *id,
+                    usize::from(self.program.functions[*id].binding != Binding::Nothing),
+                ),
                 _ => continue,
             };
             let name = self.program.functions[id].name();
@@ -339,8 +369,28 @@ fn bits_of_prefix(prefix: &Value) -> u8 {
 }
 
 fn sounds_like_a_check(name: &str) -> bool {
-    let last = last_segment(name).trim_start_matches('.').to_ascii_lowercase();
-    let subject = ["path", "url", "file", "dir", "name", "safe", "within", "inside", "host"].iter().any(|w| last.contains(w));
-    let verb = ["safe", "valid", "allowed", "within", "inside", "is_sub", "check", "verify", "trusted", "permitted", "whitelist"].iter().any(|w| last.contains(w));
+    let last = last_segment(name)
+        .trim_start_matches('.')
+        .to_ascii_lowercase();
+    let subject = [
+        "path", "url", "file", "dir", "name", "safe", "within", "inside", "host",
+    ]
+    .iter()
+    .any(|w| last.contains(w));
+    let verb = [
+        "safe",
+        "valid",
+        "allowed",
+        "within",
+        "inside",
+        "is_sub",
+        "check",
+        "verify",
+        "trusted",
+        "permitted",
+        "whitelist",
+    ]
+    .iter()
+    .any(|w| last.contains(w));
     subject && verb
 }

@@ -55,10 +55,12 @@ fn add(left: &Value, right: &Value) -> Value {
             .checked_add(*b)
             .map_or(Value::UNKNOWN, |n| Value::of(What::Int(n))),
         (What::Bytes(a, _), What::Bytes(b, _)) => Value::bytes(&[&a[..], &b[..]].concat(), true),
-        (What::List(a, _), What::List(b, _)) => Value::list([&a[..], &b[..]].concat()),
-        (What::List(a, _), _) => {
-            let mut all = a.to_vec();
-            all.push(right.clone());
+        _ if left.items().is_some() => {
+            let mut all = left.items().unwrap_or_default().to_vec();
+            match right.items() {
+                Some(items) => all.extend(items.iter().cloned()),
+                None => all.push(right.clone()),
+            }
             Value::list(all)
         }
         _ if left.as_text().is_some() || right.as_text().is_some() => {
@@ -268,7 +270,10 @@ pub(super) fn decode_with(function: &str, value: &Value) -> Option<Value> {
             STANDARD.decode(&data).ok()?
         }
         "base64.urlsafe_b64decode" => URL_SAFE.decode(&data).ok()?,
-        "base64.b16decode" | "binascii.unhexlify" | "binascii.a2b_hex" | "builtins.bytes.fromhex"
+        "base64.b16decode"
+        | "binascii.unhexlify"
+        | "binascii.a2b_hex"
+        | "builtins.bytes.fromhex"
         | "builtins.bytearray.fromhex" => {
             let lower: Vec<u8> = data.iter().map(u8::to_ascii_lowercase).collect();
             base16ct::lower::decode_vec(lower).ok()?
@@ -285,7 +290,10 @@ pub(super) fn recode(value: &Value, coding: &str) -> Option<Value> {
     match plain.as_str() {
         "rot13" => {
             let text = value.as_text()?;
-            Some(Value::text(&text.chars().map(rot13).collect::<String>(), true))
+            Some(Value::text(
+                &text.chars().map(rot13).collect::<String>(),
+                true,
+            ))
         }
         "hex" => decode_with("binascii.unhexlify", value),
         "base64" => decode_with("base64.b64decode", value),
@@ -339,9 +347,22 @@ mod tests {
         let name = add(&Value::literal("ex"), &Value::literal("ec"));
         assert_eq!(text(&name), "exec");
         assert!(name.is_built());
-        assert_eq!(text(&slice_of(&Value::literal("metsys"), None, None, Some(-1))), "system");
-        assert_eq!(text(&percent("%s%c", &[Value::literal("o"), Value::of(What::Int(115))])), "os");
-        let formatted = brace_format("{1}{x}{{}}", &[Value::UNKNOWN, Value::literal("a")], &[("x", Value::literal("b"))]);
+        assert_eq!(
+            text(&slice_of(&Value::literal("metsys"), None, None, Some(-1))),
+            "system"
+        );
+        assert_eq!(
+            text(&percent(
+                "%s%c",
+                &[Value::literal("o"), Value::of(What::Int(115))]
+            )),
+            "os"
+        );
+        let formatted = brace_format(
+            "{1}{x}{{}}",
+            &[Value::UNKNOWN, Value::literal("a")],
+            &[("x", Value::literal("b"))],
+        );
         assert_eq!(text(&formatted), "ab{}");
     }
 
@@ -349,7 +370,10 @@ mod tests {
     fn simple_codings_are_undone() {
         let b64 = decode_with("base64.b64decode", &Value::literal("b3M="));
         assert_eq!(text(&b64.unwrap()), "os");
-        assert_eq!(text(&recode(&Value::literal("flfgrz"), "rot_13").unwrap()), "system");
+        assert_eq!(
+            text(&recode(&Value::literal("flfgrz"), "rot_13").unwrap()),
+            "system"
+        );
         let hex = decode_with("builtins.bytes.fromhex", &Value::literal("6f 73"));
         assert_eq!(text(&hex.unwrap()), "os");
     }

@@ -133,8 +133,8 @@ fn cookie(line: &[u8]) -> Option<String> {
 fn classify(name: &str) -> Coding {
     let plain = name.to_ascii_lowercase().replace('_', "-");
     match plain.as_str() {
-        "utf-8" | "utf8" | "u8" | "utf" | "utf-8-sig" | "cp65001" | "ascii" | "us-ascii" | "646"
-        | "ansi-x3.4-1968" => Coding::Utf8,
+        "utf-8" | "utf8" | "u8" | "utf" | "utf-8-sig" | "cp65001" | "ascii" | "us-ascii"
+        | "646" | "ansi-x3.4-1968" => Coding::Utf8,
         "latin-1" | "latin1" | "iso-8859-1" | "iso8859-1" | "l1" | "8859" | "cp819" => {
             Coding::Latin1
         }

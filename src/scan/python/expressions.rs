@@ -46,11 +46,9 @@ impl<'a> Reader<'a> {
                 all
             }
             Expr::NumberLiteral(number) => match &number.value {
-                Number::Int(n) => n
-                    .as_i64()
-                    .map_or(Value::of(What::Constant("number")), |n| {
-                        Value::of(What::Int(n))
-                    }),
+                Number::Int(n) => n.as_i64().map_or(Value::of(What::Constant("number")), |n| {
+                    Value::of(What::Int(n))
+                }),
                 _ => Value::of(What::Constant("number")),
             },
             Expr::BooleanLiteral(b) => {
@@ -146,7 +144,10 @@ impl<'a> Reader<'a> {
             }
             Expr::Starred(starred) => self.value_of(frame, &starred.value),
             Expr::Slice(slice) => {
-                for part in [&slice.lower, &slice.upper, &slice.step].into_iter().flatten() {
+                for part in [&slice.lower, &slice.upper, &slice.step]
+                    .into_iter()
+                    .flatten()
+                {
                     self.value_of(frame, part);
                 }
                 Value::UNKNOWN
@@ -240,7 +241,9 @@ impl<'a> Reader<'a> {
             }
         }
         let worked_out = constant.filter(|(_, items)| {
-            parts.len() == 1 && items.len() <= MOST_WORKED_OUT && items.iter().all(Value::is_constant)
+            parts.len() == 1
+                && items.len() <= MOST_WORKED_OUT
+                && items.iter().all(Value::is_constant)
         });
         let value = if let Some((target, items)) = worked_out {
             let mut out = Vec::new();

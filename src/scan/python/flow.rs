@@ -64,7 +64,10 @@ impl<'a> Reader<'a> {
                         let header = matches!(&**name, "headers" | "auth" | "cookies" | "env");
                         if header {
                             let rest = value.taint.without(SourceKind::Secret);
-                            let value = Value { what: value.what.clone(), taint: rest };
+                            let value = Value {
+                                what: value.what.clone(),
+                                taint: rest,
+                            };
                             self.arrive(frame, offset, call.name, rule, &value);
                         } else {
                             self.arrive(frame, offset, call.name, rule, value);
@@ -115,7 +118,10 @@ impl<'a> Reader<'a> {
                 continue;
             };
             let mut steps = told_steps(origin);
-            steps.push((place, format!("reaches {}()", super::rules::shown_name(name))));
+            steps.push((
+                place,
+                format!("reaches {}()", super::rules::shown_name(name)),
+            ));
             self.tell(frame.module, offset, hit, steps);
         }
     }
@@ -285,7 +291,9 @@ fn substitute(value: &Value, arguments: &[Value], place: Place, message: &str, d
             });
             Value::dict(pairs.collect()).with_taint(&taint)
         }
-        What::Name(name) if name.starts_with('?') && !name.contains('.') => Value::unknown_with(taint),
+        What::Name(name) if name.starts_with('?') && !name.contains('.') => {
+            Value::unknown_with(taint)
+        }
         what => Value {
             what: what.clone(),
             taint,

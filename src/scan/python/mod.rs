@@ -76,7 +76,11 @@ pub(crate) fn scan_python(files: &[PythonSource], begin: &mut dyn FnMut(&str)) -
         && let Some(first) = files.first()
     {
         let message = "The code is too much to be followed: what data reaches is not known.";
-        findings.push(Finding::about_file(&carriers::PY_TOO_DEEP, &first.path, message.to_string()));
+        findings.push(Finding::about_file(
+            &carriers::PY_TOO_DEEP,
+            &first.path,
+            message.to_string(),
+        ));
     }
     findings.extend(reader.findings());
     findings

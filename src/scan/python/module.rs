@@ -10,9 +10,37 @@ use super::values::{ClassId, FunctionId, ModuleId};
 
 /// Modules of ComfyUI and of Python that a file of a node never stands for.
 const NEVER_LOCAL: &[&str] = &[
-    "nodes", "server", "comfy", "folder_paths", "execution", "os", "sys", "json", "re", "torch",
-    "numpy", "types", "typing", "logging", "random", "math", "io", "time", "copy", "glob", "shutil",
-    "subprocess", "pickle", "base64", "requests", "yaml", "site", "code", "socket", "ctypes", "pip",
+    "nodes",
+    "server",
+    "comfy",
+    "folder_paths",
+    "execution",
+    "os",
+    "sys",
+    "json",
+    "re",
+    "torch",
+    "numpy",
+    "types",
+    "typing",
+    "logging",
+    "random",
+    "math",
+    "io",
+    "time",
+    "copy",
+    "glob",
+    "shutil",
+    "subprocess",
+    "pickle",
+    "base64",
+    "requests",
+    "yaml",
+    "site",
+    "code",
+    "socket",
+    "ctypes",
+    "pip",
 ];
 
 /// One parsed file.
@@ -175,11 +203,15 @@ impl<'a> Program<'a> {
     /// What `module` means in an import with `level` dots, in the file `from`.
     pub(super) fn resolve(&self, from: ModuleId, level: u32, module: &str) -> Imported {
         let here = &self.modules[from];
-        let folder_length = here.dotted.len() - usize::from(!here.is_package && !here.dotted.is_empty());
+        let folder_length =
+            here.dotted.len() - usize::from(!here.is_package && !here.dotted.is_empty());
         let folder = &here.dotted[..folder_length];
         if level > 0 {
             let up = (level as usize - 1).min(folder.len());
-            let mut parts: Vec<&str> = folder[..folder.len() - up].iter().map(String::as_str).collect();
+            let mut parts: Vec<&str> = folder[..folder.len() - up]
+                .iter()
+                .map(String::as_str)
+                .collect();
             parts.extend(module.split('.').filter(|p| !p.is_empty()));
             let dotted = parts.join(".");
             return match self.by_dotted.get(&dotted) {
@@ -294,7 +326,9 @@ impl<'a> Visitor<'a> for Indexer<'a, '_> {
             Stmt::FunctionDef(def) => {
                 let id = self.add(Definition::Function(def), Some(&def.parameters));
                 if let Some(class) = self.class {
-                    self.program.classes[class].methods.insert(def.name.as_str(), id);
+                    self.program.classes[class]
+                        .methods
+                        .insert(def.name.as_str(), id);
                 }
                 let outside = (self.parent, self.class);
                 for decorator in &def.decorator_list {

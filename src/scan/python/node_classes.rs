@@ -11,7 +11,9 @@ impl<'a> Reader<'a> {
     /// Finds the functions that ComfyUI calls.
     pub(super) fn note_node_classes(&mut self) {
         for class in 0..self.program.classes.len() {
-            let found = self.node_function(class).or_else(|| self.schema_function(class));
+            let found = self
+                .node_function(class)
+                .or_else(|| self.schema_function(class));
             let Some((function, names)) = found else {
                 continue;
             };
@@ -25,20 +27,31 @@ impl<'a> Reader<'a> {
 
     /// The method that `FUNCTION` names, of a class with `INPUT_TYPES` (nodes.py of ComfyUI).
     fn node_function(&self, class: ClassId) -> Option<(FunctionId, Option<Vec<String>>)> {
-        let function = self.attribute_of_class(class, "FUNCTION", false, 0)?.as_whole_text()?;
+        let function = self
+            .attribute_of_class(class, "FUNCTION", false, 0)?
+            .as_whole_text()?;
         let inputs = self.attribute_of_class(class, "INPUT_TYPES", false, 0);
-        if inputs.is_none() && self.attribute_of_class(class, "RETURN_TYPES", false, 0).is_none() {
+        if inputs.is_none()
+            && self
+                .attribute_of_class(class, "RETURN_TYPES", false, 0)
+                .is_none()
+        {
             return None;
         }
         let method = self.attribute_of_class(class, &function, true, 0)?;
         let id = function_id(&method)?;
-        let types = inputs.as_ref().and_then(function_id).map(|id| &self.summaries[id].returns);
+        let types = inputs
+            .as_ref()
+            .and_then(function_id)
+            .map(|id| &self.summaries[id].returns);
         Some((id, types.and_then(text_inputs)))
     }
 
     /// `execute` of a class that is an `io.ComfyNode` (comfy_api of ComfyUI).
     fn schema_function(&self, class: ClassId) -> Option<(FunctionId, Option<Vec<String>>)> {
-        let is_node = self.bases[class].iter().any(|b| b.name().is_some_and(|n| n.ends_with("ComfyNode")));
+        let is_node = self.bases[class]
+            .iter()
+            .any(|b| b.name().is_some_and(|n| n.ends_with("ComfyNode")));
         if !is_node {
             return None;
         }

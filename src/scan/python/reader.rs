@@ -203,9 +203,7 @@ impl<'a> Reader<'a> {
         match entry {
             Some(Entry::Route) => source(SourceKind::Request, "a request comes in"),
             Some(Entry::Node(names))
-                if names
-                    .as_ref()
-                    .is_none_or(|n| n.iter().any(|n| n == name)) =>
+                if names.as_ref().is_none_or(|n| n.iter().any(|n| n == name)) =>
             {
                 source(
                     SourceKind::NodeInput,
@@ -250,7 +248,13 @@ impl<'a> Reader<'a> {
     }
 
     /// Keeps a finding for a place, the worst one of each rule.
-    pub(super) fn tell(&mut self, module: ModuleId, offset: u32, hit: Hit, steps: Vec<(Place, String)>) {
+    pub(super) fn tell(
+        &mut self,
+        module: ModuleId,
+        offset: u32,
+        hit: Hit,
+        steps: Vec<(Place, String)>,
+    ) {
         if !self.telling {
             return;
         }

@@ -21,7 +21,20 @@ pub(super) struct Route {
 }
 
 /// Methods of tables of routes, and of applications.
-const METHODS: &[&str] = &["get", "post", "put", "delete", "patch", "head", "options", "route", "view", "websocket", "api_route", "static"];
+const METHODS: &[&str] = &[
+    "get",
+    "post",
+    "put",
+    "delete",
+    "patch",
+    "head",
+    "options",
+    "route",
+    "view",
+    "websocket",
+    "api_route",
+    "static",
+];
 
 impl<'a> Reader<'a> {
     /// `@routes.post("/path")`
@@ -40,7 +53,9 @@ impl<'a> Reader<'a> {
             return;
         };
         let first = call.arguments.args.first();
-        let path = first.map(|p| self.value_of(frame, p).as_part()).unwrap_or_default();
+        let path = first
+            .map(|p| self.value_of(frame, p).as_part())
+            .unwrap_or_default();
         let Some(mut method) = method_of(&name, &path) else {
             return;
         };
@@ -49,7 +64,9 @@ impl<'a> Reader<'a> {
         {
             let methods = self.value_of(frame, &methods.value);
             let changes = methods.as_command_line().to_ascii_uppercase();
-            let post = ["POST", "PUT", "DELETE", "PATCH"].iter().any(|m| changes.contains(m));
+            let post = ["POST", "PUT", "DELETE", "PATCH"]
+                .iter()
+                .any(|m| changes.contains(m));
             method = if post { "POST" } else { "GET" }.to_string();
         } else if method == "ANY" && last_segment(&name) == ".route" {
             method = "GET".to_string();
@@ -74,13 +91,21 @@ impl<'a> Reader<'a> {
             return;
         };
         let last = last_segment(name).trim_start_matches('.');
-        let at_router = name.contains("router.add_") || name.contains("UrlDispatcher") || name.contains("Application().add_");
+        let at_router = name.contains("router.add_")
+            || name.contains("UrlDispatcher")
+            || name.contains("Application().add_");
         let (method, path_at) = match last {
-            "add_get" | "add_post" | "add_put" | "add_delete" | "add_patch" | "add_view" if at_router => {
+            "add_get" | "add_post" | "add_put" | "add_delete" | "add_patch" | "add_view"
+                if at_router =>
+            {
                 (last["add_".len()..].to_ascii_uppercase(), 0)
             }
             "add_route" if at_router => {
-                let method = arguments.positional.first().map(Value::as_part).unwrap_or_default();
+                let method = arguments
+                    .positional
+                    .first()
+                    .map(Value::as_part)
+                    .unwrap_or_default();
                 (method.to_ascii_uppercase(), 1)
             }
             "add_api_route" | "add_url_rule" | "add_websocket_route" => ("ANY".to_string(), 0),
@@ -94,7 +119,11 @@ impl<'a> Reader<'a> {
             }
             _ => return,
         };
-        let path = arguments.positional.get(path_at).map(Value::as_part).unwrap_or_default();
+        let path = arguments
+            .positional
+            .get(path_at)
+            .map(Value::as_part)
+            .unwrap_or_default();
         let handler = arguments.all().find_map(|v| {
             v.alternatives().iter().find_map(|w| match w {
                 What::Function(id) | What::Method(id, _) => Some(*id),
@@ -134,7 +163,10 @@ impl<'a> Reader<'a> {
 }
 
 fn judge_route(route: &Route, done: u8) -> Hit {
-    let reads_only = matches!(&*route.method, "GET" | "HEAD" | "OPTIONS" | "VIEW" | "STATIC");
+    let reads_only = matches!(
+        &*route.method,
+        "GET" | "HEAD" | "OPTIONS" | "VIEW" | "STATIC"
+    );
     let drastic = done & (effects::REMOVES | effects::RUNS | effects::INSTALLS | effects::RESTARTS);
     let writes = done & effects::WRITES;
     let mut severity = match (reads_only, drastic != 0, writes != 0) {
@@ -167,9 +199,17 @@ fn judge_route(route: &Route, done: u8) -> Hit {
     } else {
         "answers"
     };
-    let who = if asks { "after a look at who sends" } else { "and does not ask who sends" };
+    let who = if asks {
+        "after a look at who sends"
+    } else {
+        "and does not ask who sends"
+    };
     let path = route.path.replace(UNKNOWN_PART, "…");
-    Hit::of(&PY_WEB_ROUTE, format!("{} {path} {what}, {who}.", route.method)).at(severity)
+    Hit::of(
+        &PY_WEB_ROUTE,
+        format!("{} {path} {what}, {who}.", route.method),
+    )
+    .at(severity)
 }
 
 /// The HTTP method, if a function of that name makes a route.
@@ -180,12 +220,30 @@ fn method_of(name: &str, path: &str) -> Option<String> {
     }
     let table = base.ends_with(".routes")
         || base == "?routes"
-        || ["RouteTableDef()", "FastAPI()", "APIRouter()", "Flask()", "Blueprint()", "Starlette()", "Sanic()", "Quart()", "Bottle()"]
-            .iter()
-            .any(|t| base.ends_with(t))
+        || [
+            "RouteTableDef()",
+            "FastAPI()",
+            "APIRouter()",
+            "Flask()",
+            "Blueprint()",
+            "Starlette()",
+            "Sanic()",
+            "Quart()",
+            "Bottle()",
+        ]
+        .iter()
+        .any(|t| base.ends_with(t))
         || base == "bottle";
-    let last = base.rsplit('.').next().unwrap_or(base).trim_start_matches('?');
-    let variable = base.starts_with('?') && matches!(last, "app" | "router" | "api" | "server" | "bp" | "blueprint" | "web_app");
+    let last = base
+        .rsplit('.')
+        .next()
+        .unwrap_or(base)
+        .trim_start_matches('?');
+    let variable = base.starts_with('?')
+        && matches!(
+            last,
+            "app" | "router" | "api" | "server" | "bp" | "blueprint" | "web_app"
+        );
     if !(table || variable && path.starts_with('/')) {
         return None;
     }

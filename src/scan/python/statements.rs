@@ -1,6 +1,8 @@
 //! What a statement changes of what is known.
 
-use ruff_python_ast::{ExceptHandler, Expr, Stmt, StmtClassDef, StmtFor, StmtFunctionDef, StmtIf, StmtTry};
+use ruff_python_ast::{
+    ExceptHandler, Expr, Stmt, StmtClassDef, StmtFor, StmtFunctionDef, StmtIf, StmtTry,
+};
 use ruff_text_size::Ranged;
 
 use super::calls::Arguments;
@@ -134,7 +136,9 @@ impl<'a> Reader<'a> {
                 self.import_from(frame, &imported, &import.names);
             }
             Stmt::Global(global) => {
-                frame.globals.extend(global.names.iter().map(|n| n.as_str()));
+                frame
+                    .globals
+                    .extend(global.names.iter().map(|n| n.as_str()));
             }
             Stmt::Break(_) | Stmt::Continue(_) => return true,
             Stmt::TypeAlias(_) | Stmt::Nonlocal(_) | Stmt::Pass(_) | Stmt::IpyEscapeCommand(_) => {}
@@ -161,7 +165,11 @@ impl<'a> Reader<'a> {
     fn read_expression_statement(&mut self, frame: &mut Frame<'a>, expr: &'a Expr) {
         self.value_of(frame, expr);
         // `check(path)` that raises, and `path.relative_to(root)`.
-        let called = if let Expr::Await(wait) = expr { &wait.value } else { expr };
+        let called = if let Expr::Await(wait) = expr {
+            &wait.value
+        } else {
+            expr
+        };
         if let Expr::Call(call) = called {
             self.check_by_call(frame, call);
         }
@@ -305,7 +313,10 @@ impl<'a> Reader<'a> {
             frame.state = before.clone();
             for (name, value) in &after[0].1.variables {
                 let known = frame.state.variables.get(name).map(|k| k.join(value));
-                frame.state.variables.insert(name, known.unwrap_or_else(|| value.clone()));
+                frame
+                    .state
+                    .variables
+                    .insert(name, known.unwrap_or_else(|| value.clone()));
             }
             if let Some(caught) = &handler.type_ {
                 self.value_of(frame, caught);
@@ -336,7 +347,11 @@ impl<'a> Reader<'a> {
                 Value::of(What::Module(id))
             }
             Imported::Library(name) => {
-                let shown = if as_name.is_some() { name.as_str() } else { first };
+                let shown = if as_name.is_some() {
+                    name.as_str()
+                } else {
+                    first
+                };
                 Value::named(&names::canonical(shown))
             }
         };
@@ -398,7 +413,9 @@ impl<'a> Reader<'a> {
                 taint: value.taint.without_parameters(),
             };
             let globals = &mut self.globals[frame.module];
-            let joined = globals.get(name).map_or_else(|| value.clone(), |k| k.join(&value));
+            let joined = globals
+                .get(name)
+                .map_or_else(|| value.clone(), |k| k.join(&value));
             if globals.get(name) != Some(&joined) {
                 globals.insert(name, joined);
                 self.changed = true;
@@ -431,7 +448,9 @@ impl<'a> Reader<'a> {
                         What::Object(class) | What::Class(class) => {
                             self.set_attribute(*class, name, value);
                         }
-                        What::Name(of) => self.set_library_attribute(frame, offset, of, name, value),
+                        What::Name(of) => {
+                            self.set_library_attribute(frame, offset, of, name, value)
+                        }
                         _ => {}
                     }
                 }
@@ -439,8 +458,12 @@ impl<'a> Reader<'a> {
             Expr::Subscript(subscript) => {
                 let key = self.value_of(frame, &subscript.slice);
                 let base = self.value_of(frame, &subscript.value);
-                let variable = key.as_whole_text().filter(|_| base.name() == Some("os.environ"));
-                if let Some(variable) = variable.filter(|v| code_exec::RUNNING_VARIABLES.contains(&&**v)) {
+                let variable = key
+                    .as_whole_text()
+                    .filter(|_| base.name() == Some("os.environ"));
+                if let Some(variable) =
+                    variable.filter(|v| code_exec::RUNNING_VARIABLES.contains(&&**v))
+                {
                     let hit = code_exec::running_variable(&variable);
                     self.tell(frame.module, offset_of(target.start()), hit, Vec::new());
                 }
@@ -455,9 +478,21 @@ impl<'a> Reader<'a> {
 
     fn destructure(&mut self, frame: &mut Frame<'a>, targets: &'a [Expr], value: &Value) {
         let starred = targets.iter().any(Expr::is_starred_expr);
-        let items = value.items().filter(|i| i.len() == targets.len() && !starred);
-        if let Some(items) = items {
-            let items = items.to_vec();
+        let lists = value.alternatives().iter().filter_map(|what| match what {
+            What::List(items, _) if items.len() == targets.len() && !starred => Some(items),
+            _ => None,
+        });
+        let together = lists.fold(None::<Vec<Value>>, |all, items| {
+            Some(match all {
+                Some(all) => all
+                    .iter()
+                    .zip(items.iter())
+                    .map(|(a, b)| a.join(b))
+                    .collect(),
+                None => items.to_vec(),
+            })
+        });
+        if let Some(items) = together {
             for (target, item) in targets.iter().zip(&items) {
                 self.assign(frame, target, item);
             }
@@ -479,12 +514,17 @@ impl<'a> Reader<'a> {
         value: &Value,
     ) {
         let off = name == "_create_default_https_context"
-            && value.name().is_some_and(|n| n.contains("_create_unverified_context"))
+            && value
+                .name()
+                .is_some_and(|n| n.contains("_create_unverified_context"))
             || name == "verify_mode" && value.name() == Some("ssl.CERT_NONE")
             || name == "check_hostname" && value.is_false()
             || name == "verify" && value.is_false() && of.contains("ession()");
         if off {
-            let hit = Hit::of(&network::PY_TLS_OFF, "Certificates are not checked from here on.");
+            let hit = Hit::of(
+                &network::PY_TLS_OFF,
+                "Certificates are not checked from here on.",
+            );
             self.tell(frame.module, offset, hit, Vec::new());
         }
         if of == "builtins" {
@@ -532,11 +572,7 @@ fn with_item(base: &Value, key: &Value, value: &Value) -> Value {
     base.clone().with_taint(&value.taint)
 }
 
-fn bind_pattern<'a>(
-    frame: &mut Frame<'a>,
-    pattern: &'a ruff_python_ast::Pattern,
-    subject: &Value,
-) {
+fn bind_pattern<'a>(frame: &mut Frame<'a>, pattern: &'a ruff_python_ast::Pattern, subject: &Value) {
     use ruff_python_ast::Pattern;
     let inner = Value::unknown_with(subject.taint.clone());
     match pattern {

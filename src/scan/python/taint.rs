@@ -233,7 +233,12 @@ impl Taint {
 
     /// Returns it with bits ruled out for some origins.
     pub(super) fn clear_of(&self, marks: &[(OriginId, u8)]) -> Taint {
-        let marked = |o: &Origin| marks.iter().find(|(id, _)| *id == o.id).map(|(_, bits)| *bits);
+        let marked = |o: &Origin| {
+            marks
+                .iter()
+                .find(|(id, _)| *id == o.id)
+                .map(|(_, bits)| *bits)
+        };
         if !self.origins().iter().any(|o| marked(o).is_some()) {
             return self.clone();
         }
@@ -249,7 +254,9 @@ impl Taint {
         if !self.has(SourceKind::Request) {
             return self.clone();
         }
-        let number = key.bytes().fold(0x811c_9dc5_u32, |n, b| (n ^ u32::from(b)).wrapping_mul(0x0100_0193));
+        let number = key.bytes().fold(0x811c_9dc5_u32, |n, b| {
+            (n ^ u32::from(b)).wrapping_mul(0x0100_0193)
+        });
         let one = |o: &Origin| match o.id {
             OriginId::Place { module, offset } if o.kind == SourceKind::Request => Origin {
                 id: OriginId::Place {

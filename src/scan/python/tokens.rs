@@ -37,11 +37,19 @@ pub(super) fn is_too_deep(text: &str) -> bool {
             }
             TokenKind::Indent => blocks += 1,
             TokenKind::Dedent => blocks = usize::saturating_sub(blocks, 1),
-            TokenKind::Lpar | TokenKind::Lsqb | TokenKind::Lbrace | TokenKind::FStringStart | TokenKind::TStringStart => {
+            TokenKind::Lpar
+            | TokenKind::Lsqb
+            | TokenKind::Lbrace
+            | TokenKind::FStringStart
+            | TokenKind::TStringStart => {
                 open.push(1);
                 depth += 1;
             }
-            TokenKind::Rpar | TokenKind::Rsqb | TokenKind::Rbrace | TokenKind::FStringEnd | TokenKind::TStringEnd => {
+            TokenKind::Rpar
+            | TokenKind::Rsqb
+            | TokenKind::Rbrace
+            | TokenKind::FStringEnd
+            | TokenKind::TStringEnd => {
                 if open.len() > 1 {
                     depth -= open.pop().unwrap_or(0);
                 }
@@ -57,8 +65,14 @@ pub(super) fn is_too_deep(text: &str) -> bool {
                     *last = 0;
                 }
             }
-            TokenKind::Name | TokenKind::String | TokenKind::Int | TokenKind::Float | TokenKind::Comment
-            | TokenKind::NonLogicalNewline | TokenKind::FStringMiddle | TokenKind::TStringMiddle => {}
+            TokenKind::Name
+            | TokenKind::String
+            | TokenKind::Int
+            | TokenKind::Float
+            | TokenKind::Comment
+            | TokenKind::NonLogicalNewline
+            | TokenKind::FStringMiddle
+            | TokenKind::TStringMiddle => {}
             _ => {
                 if let Some(last) = open.last_mut() {
                     *last += 1;
@@ -89,9 +103,15 @@ pub(super) fn judge_tokens(text: &str, tokens: &[Token]) -> Vec<(u32, Hit)> {
                     mangled.insert(name);
                     first_mangled.get_or_insert(offset_of(range.start()));
                 }
-                if !lookalike && !name.is_ascii() && let Some(message) = looks_like_another(name) {
+                if !lookalike
+                    && !name.is_ascii()
+                    && let Some(message) = looks_like_another(name)
+                {
                     lookalike = true;
-                    odd.push((offset_of(range.start()), Hit::of(&obfuscation::PY_LOOKALIKE_NAME, message)));
+                    odd.push((
+                        offset_of(range.start()),
+                        Hit::of(&obfuscation::PY_LOOKALIKE_NAME, message),
+                    ));
                 }
             }
             TokenKind::String if !blob && range.len().to_usize() > BLOB => {
@@ -99,14 +119,20 @@ pub(super) fn judge_tokens(text: &str, tokens: &[Token]) -> Vec<(u32, Hit)> {
                 if is_blob(literal) {
                     blob = true;
                     let message = format!("A text of {} characters is encoded.", literal.len());
-                    odd.push((offset_of(range.start()), Hit::of(&obfuscation::PY_ENCODED_BLOB, message)));
+                    odd.push((
+                        offset_of(range.start()),
+                        Hit::of(&obfuscation::PY_ENCODED_BLOB, message),
+                    ));
                 }
             }
             _ => {}
         }
     }
     if let (Some(offset), 3..) = (first_mangled, mangled.len()) {
-        let message = format!("{} names are made so that nobody can read them.", mangled.len());
+        let message = format!(
+            "{} names are made so that nobody can read them.",
+            mangled.len()
+        );
         odd.push((offset, Hit::of(&obfuscation::PY_MANGLED_NAMES, message)));
     }
     odd
@@ -128,14 +154,24 @@ fn hidden_columns(text: &str, tokens: &[Token], odd: &mut Vec<(u32, Hit)>) {
         let after = flat[at..].trim_start_matches(' ');
         let column = flat.len() - after.len();
         let code = after.trim_end();
-        if column < HIDDEN_FROM || code.is_empty() || code.starts_with('#') || code.starts_with('\\') {
+        if column < HIDDEN_FROM
+            || code.is_empty()
+            || code.starts_with('#')
+            || code.starts_with('\\')
+        {
             continue;
         }
         let offset = start + column;
         let index = tokens.partition_point(|t| t.range().end().to_usize() <= offset);
         let inside = tokens.get(index).is_some_and(|t| {
             t.range().start().to_usize() < offset
-                && matches!(t.kind(), TokenKind::String | TokenKind::FStringMiddle | TokenKind::TStringMiddle | TokenKind::Comment)
+                && matches!(
+                    t.kind(),
+                    TokenKind::String
+                        | TokenKind::FStringMiddle
+                        | TokenKind::TStringMiddle
+                        | TokenKind::Comment
+                )
         });
         if !inside {
             let message = format!("Code stands at column {}, after many blanks.", column + 1);
@@ -155,7 +191,9 @@ fn is_mangled(name: &str) -> bool {
             || only("XW") && mixed('X', 'W')
             || only("S2") && mixed('S', '2')
             || only("MN") && mixed('M', 'N'))
-        || name.starts_with("_0x") && name.len() >= 7 && name[3..].chars().all(|c| c.is_ascii_hexdigit())
+        || name.starts_with("_0x")
+            && name.len() >= 7
+            && name[3..].chars().all(|c| c.is_ascii_hexdigit())
 }
 
 /// Why a name that is not ASCII is odd, if it is.
@@ -166,18 +204,45 @@ fn looks_like_another(name: &str) -> Option<String> {
         matches!(c, '\u{ff01}'..='\u{ff5e}' | '\u{1d400}'..='\u{1d7ff}' | '\u{2100}'..='\u{214f}' | '\u{249c}'..='\u{24e9}' | '\u{1f100}'..='\u{1f1ff}')
     });
     if words && usual.len() > 1 {
-        return Some(format!("The name is `{usual}` to Python, and is written with other letters."));
+        return Some(format!(
+            "The name is `{usual}` to Python, and is written with other letters."
+        ));
     }
     let latin = name.chars().any(|c| c.is_ascii_alphabetic());
     let cyrillic = name.chars().any(|c| matches!(c, '\u{400}'..='\u{4ff}'));
-    let greek = name.chars().any(|c| matches!(c, 'ο' | 'ν' | 'ι' | 'Α' | 'Β' | 'Ε' | 'Ζ' | 'Η' | 'Ι' | 'Κ' | 'Μ' | 'Ν' | 'Ο' | 'Ρ' | 'Τ' | 'Υ' | 'Χ'));
+    let greek = name.chars().any(|c| {
+        matches!(
+            c,
+            'ο' | 'ν'
+                | 'ι'
+                | 'Α'
+                | 'Β'
+                | 'Ε'
+                | 'Ζ'
+                | 'Η'
+                | 'Ι'
+                | 'Κ'
+                | 'Μ'
+                | 'Ν'
+                | 'Ο'
+                | 'Ρ'
+                | 'Τ'
+                | 'Υ'
+                | 'Χ'
+        )
+    });
     let joined = !name.contains('_');
-    (latin && (cyrillic || greek && joined && name.chars().count() > 3)).then(|| "The name mixes letters of two alphabets that look alike.".to_string())
+    (latin && (cyrillic || greek && joined && name.chars().count() > 3))
+        .then(|| "The name mixes letters of two alphabets that look alike.".to_string())
 }
 
 fn is_blob(literal: &str) -> bool {
-    let inner = literal.trim_start_matches(['b', 'r', 'B', 'R', 'u']).trim_matches(['"', '\'']);
-    let good = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'=' | b'-' | b'_' | b'\n' | b'\\');
+    let inner = literal
+        .trim_start_matches(['b', 'r', 'B', 'R', 'u'])
+        .trim_matches(['"', '\'']);
+    let good = |b: &u8| {
+        b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'=' | b'-' | b'_' | b'\n' | b'\\')
+    };
     let count = inner.as_bytes().iter().filter(|b| good(b)).count();
     let words = inner.as_bytes().iter().filter(|b| **b == b' ').count();
     count * 100 >= inner.len() * 98 && words * 200 < inner.len()
@@ -189,12 +254,18 @@ mod tests {
 
     #[test]
     fn depth_is_told_before_it_is_parsed() {
-        assert!(is_too_deep(&format!("x = {}1{}", "(".repeat(5000), ")".repeat(5000))));
+        assert!(is_too_deep(&format!(
+            "x = {}1{}",
+            "(".repeat(5000),
+            ")".repeat(5000)
+        )));
         assert!(is_too_deep(&format!("x = {}1", "-".repeat(200_000))));
         assert!(is_too_deep(&format!("x = a{}", ".b".repeat(5000))));
         assert!(is_too_deep(&format!("x = a{}", "()".repeat(5000))));
         assert!(is_too_deep(&format!("x = {}1", "lambda: ".repeat(5000))));
-        let blocks: String = (0..200).map(|n| format!("{}if x:\n", " ".repeat(n))).collect();
+        let blocks: String = (0..200)
+            .map(|n| format!("{}if x:\n", " ".repeat(n)))
+            .collect();
         assert!(is_too_deep(&format!("{blocks}{}pass\n", " ".repeat(200))));
     }
 
@@ -202,6 +273,9 @@ mod tests {
     fn long_flat_sources_are_not_deep() {
         assert!(!is_too_deep(&format!("x = [{}]", "f(1), ".repeat(50_000))));
         assert!(!is_too_deep(&"x = f(1)\n".repeat(50_000)));
-        assert!(!is_too_deep(&format!("x = {{{}}}", "'a': [1, -2], ".repeat(50_000))));
+        assert!(!is_too_deep(&format!(
+            "x = {{{}}}",
+            "'a': [1, -2], ".repeat(50_000)
+        )));
     }
 }

@@ -61,10 +61,7 @@ pub(in crate::scan) const PY_NUL_BYTE: Rule = Rule {
     reason: "The source holds a NUL byte.",
     why: "Some versions of Python stop reading there and others refuse the file, so that what is read and what runs differ.",
     fix: "Remove the byte.",
-    examples: &[
-        Example::found("x = 1\0\n"),
-        Example::twin("x = '\\0'\n"),
-    ],
+    examples: &[Example::found("x = 1\0\n"), Example::twin("x = '\\0'\n")],
 };
 
 pub(in crate::scan) const PY_TOO_DEEP: Rule = Rule {
@@ -101,7 +98,11 @@ pub(in crate::scan) const PY_HIDDEN_COLUMN: Rule = Rule {
     why: "In an editor that does not wrap lines, and in most reviews, nobody sees it.",
     fix: "Look at the code, and do not run what hides.",
     examples: &[
-        Example::found("x = 1                                                                                                                                                                                                         ; y = 2\n"),
-        Example::twin("x = 1                                                                                                                                                                                                         # why\n"),
+        Example::found(
+            "x = 1                                                                                                                                                                                                         ; y = 2\n",
+        ),
+        Example::twin(
+            "x = 1                                                                                                                                                                                                         # why\n",
+        ),
     ],
 };

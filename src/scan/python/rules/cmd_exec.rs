@@ -6,8 +6,13 @@ use crate::scan::python::source::Hit;
 use crate::scan::python::values::{UNKNOWN_PART, What};
 use crate::scan::rules::{Example, Rule};
 
-pub(in crate::scan) const RULES: &[Rule] =
-    &[PY_SUBPROCESS, PY_SHELL, PY_PROGRAM, PY_HOSTILE_COMMAND, PY_DESTROY_COMMAND];
+pub(in crate::scan) const RULES: &[Rule] = &[
+    PY_SUBPROCESS,
+    PY_SHELL,
+    PY_PROGRAM,
+    PY_HOSTILE_COMMAND,
+    PY_DESTROY_COMMAND,
+];
 
 pub(in crate::scan) const PY_SUBPROCESS: Rule = Rule {
     id: "py-subprocess",
@@ -37,9 +42,13 @@ pub(in crate::scan) const PY_SHELL: Rule = Rule {
     examples: &[
         Example::found("import os as o\nrun = o.system\nrun('true')\n"),
         Example::found("import subprocess\nsubprocess.run('true', shell=True)\n"),
-        Example::found("import threading, os\nthreading.Thread(target=os.system, args=('true',)).start()\n"),
+        Example::found(
+            "import threading, os\nthreading.Thread(target=os.system, args=('true',)).start()\n",
+        ),
         Example::found("import sys\nsys.modules['os'].__dict__['system']('true')\n"),
-        Example::found("try:\n    import posix as p\nexcept ImportError:\n    p = None\np.system('true')\n"),
+        Example::found(
+            "try:\n    import posix as p\nexcept ImportError:\n    p = None\np.system('true')\n",
+        ),
         Example::twin("import platform\nplatform.system()\n"),
         Example::twin("import subprocess\nsubprocess.run(['true'])\n"),
     ],
@@ -92,36 +101,106 @@ pub(in crate::scan) const PY_DESTROY_COMMAND: Rule = Rule {
 
 /// Names that start a program from a list of words, or from a line if `shell=True`.
 const SUBPROCESS: &[&str] = &[
-    "subprocess.run", "subprocess.call", "subprocess.check_call", "subprocess.check_output", "subprocess.Popen",
-    "asyncio.create_subprocess_exec", "?command.run", "?commands.run", "psutil.Popen", "anyio.run_process", "anyio.open_process", "trio.run_process",
-    "sh.Command", "plumbum.local", "pexpect.spawn", "pexpect.run", ".subprocess_exec", "distutils.spawn.spawn", "subprocess.fork_exec",
+    "subprocess.run",
+    "subprocess.call",
+    "subprocess.check_call",
+    "subprocess.check_output",
+    "subprocess.Popen",
+    "asyncio.create_subprocess_exec",
+    "?command.run",
+    "?commands.run",
+    "psutil.Popen",
+    "anyio.run_process",
+    "anyio.open_process",
+    "trio.run_process",
+    "sh.Command",
+    "plumbum.local",
+    "pexpect.spawn",
+    "pexpect.run",
+    ".subprocess_exec",
+    "distutils.spawn.spawn",
+    "subprocess.fork_exec",
 ];
 
 /// Names that hand a line to a shell.
 const SHELL: &[&str] = &[
-    "os.system", "os.popen", "os.popen2", "os.popen3", "os.popen4", "subprocess.getoutput",
-    "subprocess.getstatusoutput", "asyncio.create_subprocess_shell", ".subprocess_shell", "ctypes.CDLL().system", "ctypes.cdll.msvcrt.system",
-    "ctypes.PyDLL().system", "ctypes.cdll.LoadLibrary().system", "ctypes.pythonapi.system", "cffi.FFI().dlopen().system", "ctypes.CDLL().popen", "pexpect.runu",
-    "popen2.popen2", "popen2.popen3", "numpy.distutils.exec_command.exec_command", "platform.popen", "win32api.WinExec", "ctypes.windll.kernel32.WinExec", "IPython.get_ipython().system",
+    "os.system",
+    "os.popen",
+    "os.popen2",
+    "os.popen3",
+    "os.popen4",
+    "subprocess.getoutput",
+    "subprocess.getstatusoutput",
+    "asyncio.create_subprocess_shell",
+    ".subprocess_shell",
+    "ctypes.CDLL().system",
+    "ctypes.cdll.msvcrt.system",
+    "ctypes.PyDLL().system",
+    "ctypes.cdll.LoadLibrary().system",
+    "ctypes.pythonapi.system",
+    "cffi.FFI().dlopen().system",
+    "ctypes.CDLL().popen",
+    "pexpect.runu",
+    "popen2.popen2",
+    "popen2.popen3",
+    "numpy.distutils.exec_command.exec_command",
+    "platform.popen",
+    "win32api.WinExec",
+    "ctypes.windll.kernel32.WinExec",
+    "IPython.get_ipython().system",
 ];
 
 const PROGRAM: &[&str] = &[
-    "os.execl", "os.execle", "os.execlp", "os.execlpe", "os.execv", "os.execve", "os.execvp",
-    "os.execvpe", "os.spawnl", "os.spawnle", "os.spawnlp", "os.spawnlpe", "os.spawnv",
-    "os.spawnve", "os.spawnvp", "os.spawnvpe", "os.posix_spawn", "os.posix_spawnp", "os.startfile",
-    "pty.spawn", "ctypes.CDLL().execve", "ctypes.CDLL().execv", "ctypes.windll.shell32.ShellExecuteW", "ctypes.windll.shell32.ShellExecuteA",
-    "win32api.ShellExecute", "ctypes.windll.kernel32.CreateRemoteThread", "ctypes.windll.kernel32.CreateProcessW",
+    "os.execl",
+    "os.execle",
+    "os.execlp",
+    "os.execlpe",
+    "os.execv",
+    "os.execve",
+    "os.execvp",
+    "os.execvpe",
+    "os.spawnl",
+    "os.spawnle",
+    "os.spawnlp",
+    "os.spawnlpe",
+    "os.spawnv",
+    "os.spawnve",
+    "os.spawnvp",
+    "os.spawnvpe",
+    "os.posix_spawn",
+    "os.posix_spawnp",
+    "os.startfile",
+    "pty.spawn",
+    "ctypes.CDLL().execve",
+    "ctypes.CDLL().execv",
+    "ctypes.windll.shell32.ShellExecuteW",
+    "ctypes.windll.shell32.ShellExecuteA",
+    "win32api.ShellExecute",
+    "ctypes.windll.kernel32.CreateRemoteThread",
+    "ctypes.windll.kernel32.CreateProcessW",
     "?self.spawn",
 ];
 
 pub(in crate::scan::python) const CALLS: &[CallRule] = &[
-    CallRule { names: SUBPROCESS, judge: judge_subprocess },
-    CallRule { names: SHELL, judge: |call| Some(judge_line(call, true)) },
-    CallRule { names: PROGRAM, judge: judge_program },
+    CallRule {
+        names: SUBPROCESS,
+        judge: judge_subprocess,
+    },
+    CallRule {
+        names: SHELL,
+        judge: |call| Some(judge_line(call, true)),
+    },
+    CallRule {
+        names: PROGRAM,
+        judge: judge_program,
+    },
     CallRule {
         names: &["webbrowser.get", "webbrowser.register"],
         judge: |call| {
-            let line = call.all().any(|v| v.as_text().is_some_and(|t| t.contains("%s") && t.contains(' ')));
+            let line = call.all().any(|v| {
+                v.as_text()
+                    .is_some_and(|t| t.contains("%s") && t.contains(' '))
+            });
             line.then(|| Hit::of(&PY_PROGRAM, "A command line is made the browser."))
         },
     },
@@ -148,13 +227,22 @@ fn judge_program(call: &CallSite<'_>) -> Option<Hit> {
     }
     // `os.execv(sys.executable, …)` starts ComfyUI again.
     let again = line.starts_with("python") || call.name.starts_with("os.exec");
-    let what = if again { "takes the place of this process" } else { "starts a program" };
+    let what = if again {
+        "takes the place of this process"
+    } else {
+        "starts a program"
+    };
     Some(Hit::of(&PY_PROGRAM, format!("{}() {what}.", call.shown())))
 }
 
 /// The words of all positional arguments: `os.execl(path, word, word)`.
 fn whole_line(call: &CallSite<'_>) -> String {
-    let mut words: Vec<String> = call.positional.iter().take(16).map(super::Value::as_command_line).collect();
+    let mut words: Vec<String> = call
+        .positional
+        .iter()
+        .take(16)
+        .map(super::Value::as_command_line)
+        .collect();
     for name in ["args", "cmd", "command", "executable"] {
         words.extend(call.keyword(name).map(super::Value::as_command_line));
     }
@@ -169,24 +257,52 @@ fn judge_line(call: &CallSite<'_>, shell: bool) -> Hit {
     let words: Vec<&str> = line.split_whitespace().collect();
     let first = words.first().copied().unwrap_or("");
     if first == "rm" && words.iter().any(|w| w.starts_with("-") && w.contains('r'))
-        || line.contains("rm -rf ") || line.contains("rmdir /s") || line.contains("mkfs")
+        || line.contains("rm -rf ")
+        || line.contains("rmdir /s")
+        || line.contains("mkfs")
     {
-        return Hit::of(&PY_DESTROY_COMMAND, format!("{}() removes files: `{}`.", call.shown(), excerpt(&line)));
+        return Hit::of(
+            &PY_DESTROY_COMMAND,
+            format!("{}() removes files: `{}`.", call.shown(), excerpt(&line)),
+        );
     }
     let argument = call.argument(0, "args");
     let constant = argument.is_some_and(super::Value::is_constant);
-    let (rule, how) = if shell { (&PY_SHELL, "hands a line to a shell") } else { (&PY_SUBPROCESS, "starts a program") };
-    let told = if line.contains(UNKNOWN_PART) || line.is_empty() { String::new() } else { format!(": `{}`", excerpt(&line)) };
+    let (rule, how) = if shell {
+        (&PY_SHELL, "hands a line to a shell")
+    } else {
+        (&PY_SUBPROCESS, "starts a program")
+    };
+    let told = if line.contains(UNKNOWN_PART) || line.is_empty() {
+        String::new()
+    } else {
+        format!(": `{}`", excerpt(&line))
+    };
     let hit = Hit::of(rule, format!("{}() {how}{told}.", call.shown()));
     let silent = is_silent(call);
-    let hit = if silent { hit.with_intent(Intent::SilentSpawn) } else { hit };
-    if shell && !constant { hit.at(Severity::High) } else { hit }
+    let hit = if silent {
+        hit.with_intent(Intent::SilentSpawn)
+    } else {
+        hit
+    };
+    if shell && !constant {
+        hit.at(Severity::High)
+    } else {
+        hit
+    }
 }
 
 /// Whether nobody is to see the program: all three streams thrown away, or no window.
 fn is_silent(call: &CallSite<'_>) -> bool {
-    let is = |k: &str, name: &str| call.keyword(k).and_then(|v| v.name()).is_some_and(|n| n.ends_with(name));
-    let nowhere = ["stdin", "stdout", "stderr"].iter().filter(|k| is(k, "DEVNULL")).count();
+    let is = |k: &str, name: &str| {
+        call.keyword(k)
+            .and_then(|v| v.name())
+            .is_some_and(|n| n.ends_with(name))
+    };
+    let nowhere = ["stdin", "stdout", "stderr"]
+        .iter()
+        .filter(|k| is(k, "DEVNULL"))
+        .count();
     let line = whole_line(call).to_ascii_lowercase();
     nowhere == 3
         || is("creationflags", "CREATE_NO_WINDOW")
@@ -202,34 +318,70 @@ fn is_silent(call: &CallSite<'_>) -> bool {
 pub(in crate::scan::python) fn hostile(line: &str) -> Option<Hit> {
     let lower = line.to_ascii_lowercase();
     let has = |word: &str| lower.contains(word);
-    let mut words = lower.split(|c: char| c.is_whitespace() || matches!(c, ';' | '|' | '&' | '/' | '(' | '\'' | '"'));
+    let mut words = lower.split(|c: char| {
+        c.is_whitespace() || matches!(c, ';' | '|' | '&' | '/' | '(' | '\'' | '"')
+    });
     let netcat = words.any(|w| matches!(w, "nc" | "ncat" | "netcat" | "nc.exe"));
     let remote_shell = has("/dev/tcp/")
         || netcat && (has(" -e ") || has(" -c ") || has("mkfifo"))
         || has("socat ") && has("exec:");
     if remote_shell {
-        let message = format!("The command opens a shell to elsewhere: `{}`.", excerpt(line));
+        let message = format!(
+            "The command opens a shell to elsewhere: `{}`.",
+            excerpt(line)
+        );
         return Some(Hit::of(&PY_HOSTILE_COMMAND, message).with_intent(Intent::RemoteShell));
     }
-    let fetches = has("curl ") || has("wget ") || has("fetch ") || has("certutil") || has("bitsadmin");
-    let pipes = ["| sh", "|sh", "| bash", "|bash", "| python", "|python", "| sudo", "| zsh", "| perl", "$(curl", "$(wget", "`curl", "<(curl"]
-        .iter()
-        .any(|p| has(p));
+    let fetches =
+        has("curl ") || has("wget ") || has("fetch ") || has("certutil") || has("bitsadmin");
+    let pipes = [
+        "| sh", "|sh", "| bash", "|bash", "| python", "|python", "| sudo", "| zsh", "| perl",
+        "$(curl", "$(wget", "`curl", "<(curl",
+    ]
+    .iter()
+    .any(|p| has(p));
     let powershell = has("powershell") || has("pwsh");
-    let encoded = powershell && (has(" -enc") || has(" -e ") || has(" -ec ") || has("frombase64string"));
+    let encoded =
+        powershell && (has(" -enc") || has(" -e ") || has(" -ec ") || has("frombase64string"));
     let downloads = powershell
-        && (has("downloadfile") || has("downloadstring") || has("invoke-expression") || has("iex") || has("invoke-webrequest") && has("start-process"));
+        && (has("downloadfile")
+            || has("downloadstring")
+            || has("invoke-expression")
+            || has("iex")
+            || has("invoke-webrequest") && has("start-process"));
     let hidden = powershell && has("hidden") && (has("bypass") || encoded);
-    let runs_after = fetches && (has("chmod +x") || has("&& ./") || has("; ./") || has("&& sh ") || has("&& bash ") || has("; sh ") || has("; bash "));
-    let lolbas = has("mshta ") || has("regsvr32") && has("http") || has("rundll32") && (has("javascript") || has(".dll,") || has(".db,"))
-        || has("certutil") && (has("-urlcache") || has("-decode")) || has("bitsadmin") && has("/transfer");
+    let runs_after = fetches
+        && (has("chmod +x")
+            || has("&& ./")
+            || has("; ./")
+            || has("&& sh ")
+            || has("&& bash ")
+            || has("; sh ")
+            || has("; bash "));
+    let lolbas = has("mshta ")
+        || has("regsvr32") && has("http")
+        || has("rundll32") && (has("javascript") || has(".dll,") || has(".db,"))
+        || has("certutil") && (has("-urlcache") || has("-decode"))
+        || has("bitsadmin") && has("/transfer");
     let decoded = (has("base64 -d") || has("base64 --decode")) && pipes;
     let bad = fetches && pipes || encoded || downloads || hidden || runs_after || lolbas || decoded;
-    bad.then(|| Hit::of(&PY_HOSTILE_COMMAND, format!("The command fetches or decodes code and runs it: `{}`.", excerpt(line))))
+    bad.then(|| {
+        Hit::of(
+            &PY_HOSTILE_COMMAND,
+            format!(
+                "The command fetches or decodes code and runs it: `{}`.",
+                excerpt(line)
+            ),
+        )
+    })
 }
 
 fn excerpt(line: &str) -> String {
-    let shown: String = line.chars().take(80).map(|c| if c == UNKNOWN_PART { '…' } else { c }).collect();
+    let shown: String = line
+        .chars()
+        .take(80)
+        .map(|c| if c == UNKNOWN_PART { '…' } else { c })
+        .collect();
     shown.replace(['\n', '\r'], " ")
 }
 
@@ -264,7 +416,10 @@ pub(in crate::scan::python) static WORDS: FlowRule = FlowRule {
 
 /// Whether `value` is a list of words whose program is constant and runs no word as code, so that
 /// the data of `carries` is only told to it.
-pub(in crate::scan::python) fn is_told_only(value: &super::Value, carries: impl Fn(&super::Value) -> bool) -> bool {
+pub(in crate::scan::python) fn is_told_only(
+    value: &super::Value,
+    carries: impl Fn(&super::Value) -> bool,
+) -> bool {
     let all = value.alternatives();
     all.iter().all(|what| match what {
         What::List(words, _) => words_are_told_only(words, &carries),
@@ -280,14 +435,46 @@ fn words_are_told_only(words: &[super::Value], carries: &impl Fn(&super::Value) 
         return false;
     }
     let program = first.as_part();
-    let name = program.rsplit(['/', '\\']).next().unwrap_or("").trim_end_matches(".exe");
-    let runs_words = ["python", "sh", "bash", "zsh", "dash", "cmd", "powershell", "pwsh", "perl", "ruby", "node", "env", "sudo", "xargs", "find", "ssh", "osascript"]
-        .iter()
-        .any(|p| name == *p || name.strip_prefix(p).is_some_and(|rest| rest.chars().all(|c| c.is_ascii_digit() || c == '.')));
+    let name = program
+        .rsplit(['/', '\\'])
+        .next()
+        .unwrap_or("")
+        .trim_end_matches(".exe");
+    let runs_words = [
+        "python",
+        "sh",
+        "bash",
+        "zsh",
+        "dash",
+        "cmd",
+        "powershell",
+        "pwsh",
+        "perl",
+        "ruby",
+        "node",
+        "env",
+        "sudo",
+        "xargs",
+        "find",
+        "ssh",
+        "osascript",
+    ]
+    .iter()
+    .any(|p| {
+        name == *p
+            || name
+                .strip_prefix(p)
+                .is_some_and(|rest| rest.chars().all(|c| c.is_ascii_digit() || c == '.'))
+    });
     if !runs_words {
         return true;
     }
-    let module = words.get(1..).unwrap_or_default().iter().take(3).any(|w| w.as_text().is_some_and(|t| &*t == "-m"));
+    let module = words
+        .get(1..)
+        .unwrap_or_default()
+        .iter()
+        .take(3)
+        .any(|w| w.as_text().is_some_and(|t| &*t == "-m"));
     let at = words.iter().position(|w| carries(w)).unwrap_or(0);
     // A constant script comes first: `python script.py DATA`.
     let script = words.get(1).is_some_and(|w| !w.as_part().starts_with('-'));

@@ -94,7 +94,9 @@ pub(in crate::scan) const PY_DYNAMIC_IMPORT: Rule = Rule {
     fix: "Name the modules, or accept it where the names are files of the node.",
     examples: &[
         Example::found("import importlib\nimportlib.import_module(name)\n"),
-        Example::found("import importlib.util\nimportlib.util.spec_from_file_location('m', path)\n"),
+        Example::found(
+            "import importlib.util\nimportlib.util.spec_from_file_location('m', path)\n",
+        ),
         Example::twin("import importlib\nimportlib.import_module('json')\n"),
     ],
 };
@@ -227,32 +229,93 @@ pub(in crate::scan) const PY_IMPORT_HOOK: Rule = Rule {
 
 /// Variables that make other programs run code.
 pub(in crate::scan::python) const RUNNING_VARIABLES: &[&str] = &[
-    "LD_PRELOAD", "DYLD_INSERT_LIBRARIES", "PYTHONSTARTUP", "BASH_ENV", "PERL5OPT", "NODE_OPTIONS", "GIT_SSH_COMMAND", "PROMPT_COMMAND", "LD_AUDIT", "PYTHONHOME", "RUBYOPT", "JAVA_TOOL_OPTIONS",
+    "LD_PRELOAD",
+    "DYLD_INSERT_LIBRARIES",
+    "PYTHONSTARTUP",
+    "BASH_ENV",
+    "PERL5OPT",
+    "NODE_OPTIONS",
+    "GIT_SSH_COMMAND",
+    "PROMPT_COMMAND",
+    "LD_AUDIT",
+    "PYTHONHOME",
+    "RUBYOPT",
+    "JAVA_TOOL_OPTIONS",
 ];
 
 pub(in crate::scan::python) const CALLS: &[CallRule] = &[
     CallRule {
         names: &[
-            "timeit.timeit", "timeit.repeat", "timeit.Timer", "cProfile.run", "cProfile.runctx", "profile.run", "profile.runctx", "pdb.run", "pdb.runeval", "bdb.Bdb().run", "trace.Trace().run", "code.InteractiveInterpreter().runcode",
-            "code.InteractiveInterpreter().runsource", "code.InteractiveConsole().push", "doctest.debug_src", "test.support.run_code", "pytest.main", "cProfile.Profile().run", "IPython.get_ipython().run_cell", "IPython.get_ipython().run_line_magic", "py_compile.compile",
+            "timeit.timeit",
+            "timeit.repeat",
+            "timeit.Timer",
+            "cProfile.run",
+            "cProfile.runctx",
+            "profile.run",
+            "profile.runctx",
+            "pdb.run",
+            "pdb.runeval",
+            "bdb.Bdb().run",
+            "trace.Trace().run",
+            "code.InteractiveInterpreter().runcode",
+            "code.InteractiveInterpreter().runsource",
+            "code.InteractiveConsole().push",
+            "doctest.debug_src",
+            "test.support.run_code",
+            "pytest.main",
+            "cProfile.Profile().run",
+            "IPython.get_ipython().run_cell",
+            "IPython.get_ipython().run_line_magic",
+            "py_compile.compile",
         ],
         judge: |call| {
-            let text = call.argument(0, "stmt").is_some_and(|v| v.as_text().is_some()) || call.name.contains("Interpreter") || call.name.contains("Console");
+            let text = call
+                .argument(0, "stmt")
+                .is_some_and(|v| v.as_text().is_some())
+                || call.name.contains("Interpreter")
+                || call.name.contains("Console");
             let quiet = matches!(call.name, "py_compile.compile" | "pytest.main");
-            (text && !quiet).then(|| Hit::of(&PY_RUN_TEXT, format!("{}() runs text as Python.", call.shown())))
+            (text && !quiet).then(|| {
+                Hit::of(
+                    &PY_RUN_TEXT,
+                    format!("{}() runs text as Python.", call.shown()),
+                )
+            })
         },
     },
     CallRule {
-        names: &["sys.meta_path.insert", "sys.meta_path.append", "sys.path_hooks.append", "sys.path_hooks.insert", "sys.setprofile", "sys.settrace", "sys.addaudithook"],
-        judge: |call| Some(Hit::of(&PY_IMPORT_HOOK, format!("{}() changes how Python runs all code.", call.shown()))),
+        names: &[
+            "sys.meta_path.insert",
+            "sys.meta_path.append",
+            "sys.path_hooks.append",
+            "sys.path_hooks.insert",
+            "sys.setprofile",
+            "sys.settrace",
+            "sys.addaudithook",
+        ],
+        judge: |call| {
+            Some(Hit::of(
+                &PY_IMPORT_HOOK,
+                format!("{}() changes how Python runs all code.", call.shown()),
+            ))
+        },
     },
     CallRule {
         names: &["os.putenv", "os.environ.setdefault"],
-        judge: |call| call.text(0, "key").filter(|k| RUNNING_VARIABLES.contains(&&**k)).map(|k| running_variable(&k)),
+        judge: |call| {
+            call.text(0, "key")
+                .filter(|k| RUNNING_VARIABLES.contains(&&**k))
+                .map(|k| running_variable(&k))
+        },
     },
     CallRule {
         names: &["builtins.exec"],
-        judge: |call| Some(Hit::of(&PY_EXEC, passed(call, "exec() runs text as Python."))),
+        judge: |call| {
+            Some(Hit::of(
+                &PY_EXEC,
+                passed(call, "exec() runs text as Python."),
+            ))
+        },
     },
     CallRule {
         names: &["builtins.eval", "numexpr.evaluate", "pandas.eval"],
@@ -263,77 +326,152 @@ pub(in crate::scan::python) const CALLS: &[CallRule] = &[
         },
     },
     CallRule {
-        names: &["builtins.compile", "code.compile_command", "codeop.compile_command"],
+        names: &[
+            "builtins.compile",
+            "code.compile_command",
+            "codeop.compile_command",
+        ],
         judge: |call| {
             if call.argument(3, "flags").is_some() {
                 return None;
             }
-            let enough = call.positional.len() + call.named.len() >= 3 || call.passed || call.spread;
+            let enough =
+                call.positional.len() + call.named.len() >= 3 || call.passed || call.spread;
             enough.then(|| Hit::of(&PY_COMPILE, "compile() makes code out of text."))
         },
     },
     CallRule {
         names: &[
-            "runpy.run_path", "runpy.run_module", "imp.load_source", "imp.load_module",
-            "imp.load_compiled", "imp.load_dynamic", "zipimport.zipimporter().load_module",
-            "importlib.machinery.SourcelessFileLoader", "importlib.machinery.ExtensionFileLoader",
+            "runpy.run_path",
+            "runpy.run_module",
+            "imp.load_source",
+            "imp.load_module",
+            "imp.load_compiled",
+            "imp.load_dynamic",
+            "zipimport.zipimporter().load_module",
+            "importlib.machinery.SourcelessFileLoader",
+            "importlib.machinery.ExtensionFileLoader",
         ],
-        judge: |call| Some(Hit::of(&PY_RUN_FILE, format!("{}() runs a file as Python.", call.shown()))),
+        judge: |call| {
+            Some(Hit::of(
+                &PY_RUN_FILE,
+                format!("{}() runs a file as Python.", call.shown()),
+            ))
+        },
     },
     CallRule {
         names: &[
-            "importlib.import_module", "builtins.__import__",
-            "importlib.util.spec_from_file_location", "importlib.machinery.SourceFileLoader",
+            "importlib.import_module",
+            "builtins.__import__",
+            "importlib.util.spec_from_file_location",
+            "importlib.machinery.SourceFileLoader",
         ],
         judge: judge_import,
     },
     CallRule {
-        names: &["types.FunctionType", "types.LambdaType", "types.CodeType", "new.function", "new.code"],
+        names: &[
+            "types.FunctionType",
+            "types.LambdaType",
+            "types.CodeType",
+            "new.function",
+            "new.code",
+        ],
         judge: |call| {
-            (!call.passed).then(|| Hit::of(&PY_CODE_OBJECT, format!("{}() makes a function of a code object.", call.shown())))
+            (!call.passed).then(|| {
+                Hit::of(
+                    &PY_CODE_OBJECT,
+                    format!("{}() makes a function of a code object.", call.shown()),
+                )
+            })
         },
     },
     CallRule {
         names: &["torch.hub.load", "torch.hub._load_local"],
         judge: |call| {
-            let local = call.keyword("source").and_then(|v| v.as_text()).is_some_and(|s| &*s == "local");
-            let severity = if call.is_on("trust_repo") { Severity::High } else { Severity::Medium };
+            let local = call
+                .keyword("source")
+                .and_then(|v| v.as_text())
+                .is_some_and(|s| &*s == "local");
+            let severity = if call.is_on("trust_repo") {
+                Severity::High
+            } else {
+                Severity::Medium
+            };
             (!local).then(|| {
-                Hit::of(&PY_TORCH_HUB, "torch.hub.load() downloads a repository and runs its code.").at(severity)
+                Hit::of(
+                    &PY_TORCH_HUB,
+                    "torch.hub.load() downloads a repository and runs its code.",
+                )
+                .at(severity)
             })
         },
     },
     CallRule {
         names: &[
-            "ctypes.CDLL", "ctypes.PyDLL", "ctypes.WinDLL", "ctypes.OleDLL", "ctypes.cdll.LoadLibrary",
-            "ctypes.windll.LoadLibrary", "ctypes.pydll.LoadLibrary", "ctypes.CFUNCTYPE()", "cffi.FFI().dlopen",
-            "cffi.FFI().verify", "ctypes.pythonapi.PyRun_SimpleString", "torch.ops.load_library",
+            "ctypes.CDLL",
+            "ctypes.PyDLL",
+            "ctypes.WinDLL",
+            "ctypes.OleDLL",
+            "ctypes.cdll.LoadLibrary",
+            "ctypes.windll.LoadLibrary",
+            "ctypes.pydll.LoadLibrary",
+            "ctypes.CFUNCTYPE()",
+            "cffi.FFI().dlopen",
+            "cffi.FFI().verify",
+            "ctypes.pythonapi.PyRun_SimpleString",
+            "torch.ops.load_library",
             "torch.classes.load_library",
         ],
-        judge: |call| Some(Hit::of(&PY_NATIVE_CODE, format!("{}() loads native code.", call.shown()))),
+        judge: |call| {
+            Some(Hit::of(
+                &PY_NATIVE_CODE,
+                format!("{}() loads native code.", call.shown()),
+            ))
+        },
     },
     CallRule {
         names: &[
-            "ctypes.windll.kernel32.WriteProcessMemory", "ctypes.windll.kernel32.CreateRemoteThread", "ctypes.windll.kernel32.VirtualAllocEx", "ctypes.windll.kernel32.RtlMoveMemory", "ctypes.windll.kernel32.VirtualAlloc",
-            "ctypes.windll.kernel32.QueueUserAPC", "ctypes.windll.ntdll.NtCreateThreadEx", "ctypes.windll.kernel32.CreateThread", "ctypes.CDLL().mprotect",
+            "ctypes.windll.kernel32.WriteProcessMemory",
+            "ctypes.windll.kernel32.CreateRemoteThread",
+            "ctypes.windll.kernel32.VirtualAllocEx",
+            "ctypes.windll.kernel32.RtlMoveMemory",
+            "ctypes.windll.kernel32.VirtualAlloc",
+            "ctypes.windll.kernel32.QueueUserAPC",
+            "ctypes.windll.ntdll.NtCreateThreadEx",
+            "ctypes.windll.kernel32.CreateThread",
+            "ctypes.CDLL().mprotect",
         ],
         judge: |call| {
-            let hit = Hit::of(&PY_NATIVE_CODE, format!("{}() puts machine code into a process.", call.shown()));
+            let hit = Hit::of(
+                &PY_NATIVE_CODE,
+                format!("{}() puts machine code into a process.", call.shown()),
+            );
             Some(hit.at(Severity::Critical))
         },
     },
     CallRule {
         names: &[
-            "code.interact", "code.InteractiveConsole", "code.InteractiveInterpreter", "IPython.embed",
+            "code.interact",
+            "code.InteractiveConsole",
+            "code.InteractiveInterpreter",
+            "IPython.embed",
             "IPython.start_ipython",
         ],
-        judge: |call| Some(Hit::of(&PY_INTERACTIVE, format!("{}() takes commands and runs them.", call.shown()))),
+        judge: |call| {
+            Some(Hit::of(
+                &PY_INTERACTIVE,
+                format!("{}() takes commands and runs them.", call.shown()),
+            ))
+        },
     },
 ];
 
 /// What setting such a variable shows.
 pub(in crate::scan::python) fn running_variable(name: &str) -> Hit {
-    Hit::of(&PY_IMPORT_HOOK, format!("The variable {name} makes every program that is started run code."))
+    Hit::of(
+        &PY_IMPORT_HOOK,
+        format!("The variable {name} makes every program that is started run code."),
+    )
 }
 
 fn passed(call: &CallSite<'_>, message: &str) -> String {
@@ -347,13 +485,22 @@ fn passed(call: &CallSite<'_>, message: &str) -> String {
 fn judge_import(call: &CallSite<'_>) -> Option<Hit> {
     let file = call.name.contains("spec_from_file") || call.name.contains("SourceFileLoader");
     let at = usize::from(file);
-    let constant = call.argument(at, "name").is_some_and(super::Value::is_constant);
+    let constant = call
+        .argument(at, "name")
+        .is_some_and(super::Value::is_constant);
     if constant && !file {
         return None;
     }
     let fixed = file && constant;
-    let what = if file { "a file is imported that is named" } else { "a module is imported whose name is made" };
-    let hit = Hit::of(&PY_DYNAMIC_IMPORT, format!("{}(): {what} at run time.", call.shown()));
+    let what = if file {
+        "a file is imported that is named"
+    } else {
+        "a module is imported whose name is made"
+    };
+    let hit = Hit::of(
+        &PY_DYNAMIC_IMPORT,
+        format!("{}(): {what} at run time.", call.shown()),
+    );
     // Honest nodes make such paths out of __file__; one that is written out lies elsewhere.
     Some(if fixed { hit.at(Severity::Medium) } else { hit })
 }
@@ -361,7 +508,10 @@ fn judge_import(call: &CallSite<'_>) -> Option<Hit> {
 /// What any call with `trust_remote_code=True` shows.
 pub(in crate::scan::python) fn trusts_remote_code(call: &CallSite<'_>) -> Option<Hit> {
     call.is_on("trust_remote_code").then(|| {
-        Hit::of(&PY_TRUST_REMOTE_CODE, "Code that the model's repository brings is run (trust_remote_code=True).")
+        Hit::of(
+            &PY_TRUST_REMOTE_CODE,
+            "Code that the model's repository brings is run (trust_remote_code=True).",
+        )
     })
 }
 
@@ -397,7 +547,10 @@ pub(in crate::scan::python) const FLOWS: &[FlowRule] = &[
         rule: &PY_IMPORT_FROM_DATA,
     },
     FlowRule {
-        names: &["importlib.util.spec_from_file_location", "importlib.machinery.SourceFileLoader"],
+        names: &[
+            "importlib.util.spec_from_file_location",
+            "importlib.machinery.SourceFileLoader",
+        ],
         arguments: &[Argument::At(1, "location")],
         sink: Sink::Import,
         rule: &PY_IMPORT_FROM_DATA,

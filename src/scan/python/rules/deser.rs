@@ -109,46 +109,94 @@ pub(in crate::scan) const PY_MARSHAL_LOAD: Rule = Rule {
 pub(in crate::scan::python) const CALLS: &[CallRule] = &[
     CallRule {
         names: &[
-            "pickle.load", "pickle.loads", "pickle.Unpickler().load", "pickle.Unpickler",
-            "cloudpickle.load", "cloudpickle.loads", "dill.load", "dill.loads", "pickle5.loads", "pickle5.load",
-            "multiprocessing.reduction.ForkingPickler.loads", "jsonpickle.decode", "jsonpickle.loads",
-            "torch.package.PackageImporter", "pickletools.loads", "_compat_pickle.loads",
+            "pickle.load",
+            "pickle.loads",
+            "pickle.Unpickler().load",
+            "pickle.Unpickler",
+            "cloudpickle.load",
+            "cloudpickle.loads",
+            "dill.load",
+            "dill.loads",
+            "pickle5.loads",
+            "pickle5.load",
+            "multiprocessing.reduction.ForkingPickler.loads",
+            "jsonpickle.decode",
+            "jsonpickle.loads",
+            "torch.package.PackageImporter",
+            "pickletools.loads",
+            "_compat_pickle.loads",
         ],
         judge: |call| {
             // `pickle.Unpickler(f).load()` is told once, at the load.
             let made = call.name == "pickle.Unpickler";
-            (!made).then(|| Hit::of(&PY_PICKLE_LOAD, format!("{}() can run any code while it reads.", call.shown())))
+            (!made).then(|| {
+                Hit::of(
+                    &PY_PICKLE_LOAD,
+                    format!("{}() can run any code while it reads.", call.shown()),
+                )
+            })
         },
     },
     CallRule {
         names: &[
-            "torch.load", "torch.jit.load", "torch.hub.load_state_dict_from_url", "torch.utils.model_zoo.load_url",
+            "torch.load",
+            "torch.jit.load",
+            "torch.hub.load_state_dict_from_url",
+            "torch.utils.model_zoo.load_url",
             "torchvision.models.utils.load_state_dict_from_url",
         ],
         judge: judge_torch,
     },
     CallRule {
-        names: &["yaml.load", "yaml.load_all", "yaml.unsafe_load", "yaml.unsafe_load_all", "yaml.full_load_all", "ruamel.yaml.load", "ruamel.yaml.unsafe_load"],
+        names: &[
+            "yaml.load",
+            "yaml.load_all",
+            "yaml.unsafe_load",
+            "yaml.unsafe_load_all",
+            "yaml.full_load_all",
+            "ruamel.yaml.load",
+            "ruamel.yaml.unsafe_load",
+        ],
         judge: judge_yaml,
     },
     CallRule {
         names: &["numpy.load"],
         judge: |call| {
-            let allowed = call.argument(2, "allow_pickle").is_some_and(|v| !v.is_false());
-            allowed.then(|| Hit::of(&PY_NUMPY_PICKLE, "numpy.load() reads pickles (allow_pickle=True)."))
+            let allowed = call
+                .argument(2, "allow_pickle")
+                .is_some_and(|v| !v.is_false());
+            allowed.then(|| {
+                Hit::of(
+                    &PY_NUMPY_PICKLE,
+                    "numpy.load() reads pickles (allow_pickle=True).",
+                )
+            })
         },
     },
     CallRule {
         names: &[
-            "joblib.load", "shelve.open", "pandas.read_pickle", "pandas.io.pickle.read_pickle",
-            "sklearn.externals.joblib.load", "skops.io.load", "keras.models.load_model",
-            "tensorflow.keras.models.load_model", "lightgbm.Booster", "spacy.load", "mlflow.pyfunc.load_model",
+            "joblib.load",
+            "shelve.open",
+            "pandas.read_pickle",
+            "pandas.io.pickle.read_pickle",
+            "sklearn.externals.joblib.load",
+            "skops.io.load",
+            "keras.models.load_model",
+            "tensorflow.keras.models.load_model",
+            "lightgbm.Booster",
+            "spacy.load",
+            "mlflow.pyfunc.load_model",
         ],
         judge: judge_joblib,
     },
     CallRule {
         names: &["marshal.loads", "marshal.load"],
-        judge: |call| Some(Hit::of(&PY_MARSHAL_LOAD, format!("{}() reads bytecode.", call.shown()))),
+        judge: |call| {
+            Some(Hit::of(
+                &PY_MARSHAL_LOAD,
+                format!("{}() reads bytecode.", call.shown()),
+            ))
+        },
     },
 ];
 
@@ -160,10 +208,20 @@ fn judge_torch(call: &CallSite<'_>) -> Option<Hit> {
         return None;
     }
     let message = match call.keyword("weights_only") {
-        None => format!("{}() reads a pickle, without weights_only=True.", call.shown()),
-        Some(_) => format!("{}() reads a pickle that may run code (weights_only is not True).", call.shown()),
+        None => format!(
+            "{}() reads a pickle, without weights_only=True.",
+            call.shown()
+        ),
+        Some(_) => format!(
+            "{}() reads a pickle that may run code (weights_only is not True).",
+            call.shown()
+        ),
     };
-    let severity = if call.name == "torch.load" { Severity::Medium } else { Severity::Low };
+    let severity = if call.name == "torch.load" {
+        Severity::Medium
+    } else {
+        Severity::Low
+    };
     Some(Hit::of(&PY_TORCH_LOAD, message).at(severity))
 }
 
@@ -171,15 +229,26 @@ fn judge_yaml(call: &CallSite<'_>) -> Option<Hit> {
     let loader = call.argument(1, "Loader");
     let safe = loader.and_then(|l| l.name()).is_some_and(|name| {
         let last = super::last_segment(name);
-        matches!(last, ".SafeLoader" | ".CSafeLoader" | ".BaseLoader" | ".CBaseLoader" | ".RoundTripLoader")
+        matches!(
+            last,
+            ".SafeLoader" | ".CSafeLoader" | ".BaseLoader" | ".CBaseLoader" | ".RoundTripLoader"
+        )
     });
     let unsafe_name = call.name.contains("unsafe");
     if safe && !unsafe_name {
         return None;
     }
     // FullLoader makes no objects of its own accord; it had holes until PyYAML 5.4.
-    let full = loader.and_then(|l| l.name()).is_some_and(|n| super::last_segment(n) == ".FullLoader");
-    let hit = Hit::of(&PY_YAML_LOAD, format!("{}() makes any object that the YAML asks for.", call.shown()));
+    let full = loader
+        .and_then(|l| l.name())
+        .is_some_and(|n| super::last_segment(n) == ".FullLoader");
+    let hit = Hit::of(
+        &PY_YAML_LOAD,
+        format!(
+            "{}() makes any object that the YAML asks for.",
+            call.shown()
+        ),
+    );
     Some(if full { hit.at(Severity::Low) } else { hit })
 }
 
@@ -187,15 +256,26 @@ fn judge_joblib(call: &CallSite<'_>) -> Option<Hit> {
     if call.is_on("safe_mode") || call.name == "skops.io.load" {
         return None;
     }
-    let quiet = ["keras", "lightgbm", "spacy", "mlflow"].iter().any(|k| call.name.contains(k));
-    let hit = Hit::of(&PY_JOBLIB_LOAD, format!("{}() reads pickles, which can run any code.", call.shown()));
+    let quiet = ["keras", "lightgbm", "spacy", "mlflow"]
+        .iter()
+        .any(|k| call.name.contains(k));
+    let hit = Hit::of(
+        &PY_JOBLIB_LOAD,
+        format!("{}() reads pickles, which can run any code.", call.shown()),
+    );
     Some(if quiet { hit.at(Severity::Low) } else { hit })
 }
 
 pub(in crate::scan::python) const FLOWS: &[FlowRule] = &[
     FlowRule {
         names: &[
-            "pickle.load", "pickle.loads", "pickle.Unpickler", "cloudpickle.load", "cloudpickle.loads", "dill.load", "dill.loads",
+            "pickle.load",
+            "pickle.loads",
+            "pickle.Unpickler",
+            "cloudpickle.load",
+            "cloudpickle.loads",
+            "dill.load",
+            "dill.loads",
             "jsonpickle.decode",
         ],
         arguments: &[Argument::At(0, "file")],

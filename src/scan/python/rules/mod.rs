@@ -47,7 +47,10 @@ impl CallSite<'_> {
     }
 
     pub(in crate::scan::python) fn keyword(&self, name: &str) -> Option<&Value> {
-        self.named.iter().find(|(k, _)| &**k == name).map(|(_, v)| v)
+        self.named
+            .iter()
+            .find(|(k, _)| &**k == name)
+            .map(|(_, v)| v)
     }
 
     pub(in crate::scan::python) fn text(&self, at: usize, name: &str) -> Option<Rc<str>> {

@@ -5,8 +5,14 @@ use crate::scan::finding::{Category, Severity};
 use crate::scan::python::source::Hit;
 use crate::scan::rules::{Example, Rule};
 
-pub(in crate::scan) const RULES: &[Rule] =
-    &[PY_CONNECT, PY_DOWNLOAD, PY_PLAIN_HTTP, PY_URL_FROM_DATA, PY_TLS_OFF, PY_LISTEN];
+pub(in crate::scan) const RULES: &[Rule] = &[
+    PY_CONNECT,
+    PY_DOWNLOAD,
+    PY_PLAIN_HTTP,
+    PY_URL_FROM_DATA,
+    PY_TLS_OFF,
+    PY_LISTEN,
+];
 
 pub(in crate::scan) const PY_CONNECT: Rule = Rule {
     id: "py-connect",
@@ -33,7 +39,9 @@ pub(in crate::scan) const PY_DOWNLOAD: Rule = Rule {
     fix: "Declare the file as a model in comfy.toml, with its hash.",
     examples: &[
         Example::found("import urllib.request\nurllib.request.urlretrieve(u, p)\n"),
-        Example::found("from huggingface_hub import hf_hub_download\nhf_hub_download('a/b', 'c')\n"),
+        Example::found(
+            "from huggingface_hub import hf_hub_download\nhf_hub_download('a/b', 'c')\n",
+        ),
         Example::twin("import urllib.parse\nurllib.parse.quote('x')\n"),
     ],
 };
@@ -81,7 +89,9 @@ pub(in crate::scan) const PY_TLS_OFF: Rule = Rule {
     fix: "Leave verification on; add the authority's certificate if it is a private one.",
     examples: &[
         Example::found("import requests\nrequests.get(u, verify=False)\n"),
-        Example::found("import ssl\nssl._create_default_https_context = ssl._create_unverified_context\n"),
+        Example::found(
+            "import ssl\nssl._create_default_https_context = ssl._create_unverified_context\n",
+        ),
         Example::found("import ssl\nssl._create_unverified_context()\n"),
         Example::twin("import requests\nrequests.get(u, verify=True)\n"),
     ],
@@ -97,39 +107,115 @@ pub(in crate::scan) const PY_LISTEN: Rule = Rule {
     fix: "Answer on ComfyUI's port, or listen on 127.0.0.1 and ask who sends.",
     examples: &[
         Example::found("import socket\ns = socket.socket()\ns.bind(('', 1))\n"),
-        Example::found("from http.server import HTTPServer\nHTTPServer(('', 1), H).serve_forever()\n"),
+        Example::found(
+            "from http.server import HTTPServer\nHTTPServer(('', 1), H).serve_forever()\n",
+        ),
         Example::twin("widget.bind('<Key>', f)\n"),
     ],
 };
 
 /// Functions that fetch an address.
 const GETS: &[&str] = &[
-    "requests.get", "requests.head", "requests.options", "requests.Session().get", "requests.session().get", "requests.Session().head", "httpx.get", "httpx.stream", "httpx.Client().get", "httpx.Client().stream",
-    "httpx.AsyncClient().get", "httpx.AsyncClient().stream", "urllib.request.urlopen", "urllib.request.build_opener().open", "aiohttp.ClientSession().get", "aiohttp.request",
-    "urllib3.PoolManager().request", "urllib3.PoolManager().urlopen", "urllib3.request", "http.client.HTTPSConnection", "http.client.HTTPConnection", "pycurl.Curl().setopt",
+    "requests.get",
+    "requests.head",
+    "requests.options",
+    "requests.Session().get",
+    "requests.session().get",
+    "requests.Session().head",
+    "httpx.get",
+    "httpx.stream",
+    "httpx.Client().get",
+    "httpx.Client().stream",
+    "httpx.AsyncClient().get",
+    "httpx.AsyncClient().stream",
+    "urllib.request.urlopen",
+    "urllib.request.build_opener().open",
+    "aiohttp.ClientSession().get",
+    "aiohttp.request",
+    "urllib3.PoolManager().request",
+    "urllib3.PoolManager().urlopen",
+    "urllib3.request",
+    "http.client.HTTPSConnection",
+    "http.client.HTTPConnection",
+    "pycurl.Curl().setopt",
 ];
 
 /// Functions that send to an address.
 const POSTS: &[&str] = &[
-    "requests.post", "requests.put", "requests.patch", "requests.delete", "requests.request", "requests.Session().post", "requests.Session().put", "requests.Session().request", "requests.session().post",
-    "httpx.post", "httpx.put", "httpx.patch", "httpx.request", "httpx.Client().post", "httpx.AsyncClient().post", "aiohttp.ClientSession().post", "aiohttp.ClientSession().put",
-    "aiohttp.ClientSession().ws_connect", "aiohttp.ClientSession().request", "websocket.create_connection", "websocket.WebSocketApp", "websocket.WebSocket().connect", "websockets.connect",
-    "socket.create_connection", "socket.socket().connect", "socket.socket().connect_ex", "socket.socket().sendto", "smtplib.SMTP", "smtplib.SMTP_SSL", "ftplib.FTP", "ftplib.FTP_TLS", "telnetlib.Telnet",
-    "paramiko.SSHClient().connect", "asyncio.open_connection", "http.client.HTTPSConnection().request", "http.client.HTTPConnection().request", "xmlrpc.client.ServerProxy", "dns.resolver.resolve",
-    "socketio.Client().connect", "discord.Webhook.from_url", "discord.SyncWebhook.from_url", "discord_webhook.DiscordWebhook", "dhooks.Webhook",
+    "requests.post",
+    "requests.put",
+    "requests.patch",
+    "requests.delete",
+    "requests.request",
+    "requests.Session().post",
+    "requests.Session().put",
+    "requests.Session().request",
+    "requests.session().post",
+    "httpx.post",
+    "httpx.put",
+    "httpx.patch",
+    "httpx.request",
+    "httpx.Client().post",
+    "httpx.AsyncClient().post",
+    "aiohttp.ClientSession().post",
+    "aiohttp.ClientSession().put",
+    "aiohttp.ClientSession().ws_connect",
+    "aiohttp.ClientSession().request",
+    "websocket.create_connection",
+    "websocket.WebSocketApp",
+    "websocket.WebSocket().connect",
+    "websockets.connect",
+    "socket.create_connection",
+    "socket.socket().connect",
+    "socket.socket().connect_ex",
+    "socket.socket().sendto",
+    "smtplib.SMTP",
+    "smtplib.SMTP_SSL",
+    "ftplib.FTP",
+    "ftplib.FTP_TLS",
+    "telnetlib.Telnet",
+    "paramiko.SSHClient().connect",
+    "asyncio.open_connection",
+    "http.client.HTTPSConnection().request",
+    "http.client.HTTPConnection().request",
+    "xmlrpc.client.ServerProxy",
+    "dns.resolver.resolve",
+    "socketio.Client().connect",
+    "discord.Webhook.from_url",
+    "discord.SyncWebhook.from_url",
+    "discord_webhook.DiscordWebhook",
+    "dhooks.Webhook",
 ];
 
 /// Functions that fetch a file.
 const DOWNLOADS: &[&str] = &[
-    "urllib.request.urlretrieve", "wget.download", "torch.hub.download_url_to_file", "torch.hub.load_state_dict_from_url", "torch.utils.model_zoo.load_url",
-    "huggingface_hub.hf_hub_download", "huggingface_hub.snapshot_download", "modelscope.snapshot_download", "modelscope.hub.snapshot_download.snapshot_download", "gdown.download", "gdown.download_folder",
-    "torchvision.datasets.utils.download_url", "pooch.retrieve", "basicsr.utils.download_util.load_file_from_url", "yt_dlp.YoutubeDL().download", "tensorflow.keras.utils.get_file", "pycurl.Curl().perform",
-    "facexlib.utils.load_file_from_url", "requests.download",
+    "urllib.request.urlretrieve",
+    "wget.download",
+    "torch.hub.download_url_to_file",
+    "torch.hub.load_state_dict_from_url",
+    "torch.utils.model_zoo.load_url",
+    "huggingface_hub.hf_hub_download",
+    "huggingface_hub.snapshot_download",
+    "modelscope.snapshot_download",
+    "modelscope.hub.snapshot_download.snapshot_download",
+    "gdown.download",
+    "gdown.download_folder",
+    "torchvision.datasets.utils.download_url",
+    "pooch.retrieve",
+    "basicsr.utils.download_util.load_file_from_url",
+    "yt_dlp.YoutubeDL().download",
+    "tensorflow.keras.utils.get_file",
+    "pycurl.Curl().perform",
+    "facexlib.utils.load_file_from_url",
+    "requests.download",
 ];
 
 /// What a URL is an argument of.
 pub(in crate::scan::python) fn is_network(name: &str) -> bool {
-    GETS.contains(&name) || POSTS.contains(&name) || DOWNLOADS.contains(&name) || matches!(name, "urllib.request.Request" | "urllib3.Request")
+    GETS.contains(&name)
+        || POSTS.contains(&name)
+        || DOWNLOADS.contains(&name)
+        || matches!(name, "urllib.request.Request" | "urllib3.Request")
 }
 
 pub(in crate::scan::python) fn is_download(name: &str) -> bool {
@@ -137,37 +223,94 @@ pub(in crate::scan::python) fn is_download(name: &str) -> bool {
 }
 
 pub(in crate::scan::python) const CALLS: &[CallRule] = &[
-    CallRule { names: GETS, judge: |call| judge_connection(call, &PY_DOWNLOAD, "fetches from the network") },
-    CallRule { names: POSTS, judge: |call| judge_connection(call, &PY_CONNECT, "connects to the network") },
-    CallRule { names: DOWNLOADS, judge: judge_download },
     CallRule {
-        names: &["ssl._create_unverified_context", "urllib3.disable_warnings", "requests.packages.urllib3.disable_warnings"],
+        names: GETS,
+        judge: |call| judge_connection(call, &PY_DOWNLOAD, "fetches from the network"),
+    },
+    CallRule {
+        names: POSTS,
+        judge: |call| judge_connection(call, &PY_CONNECT, "connects to the network"),
+    },
+    CallRule {
+        names: DOWNLOADS,
+        judge: judge_download,
+    },
+    CallRule {
+        names: &[
+            "ssl._create_unverified_context",
+            "urllib3.disable_warnings",
+            "requests.packages.urllib3.disable_warnings",
+        ],
         judge: |call| {
-            let hit = Hit::of(&PY_TLS_OFF, format!("{}(): certificates are not checked.", call.shown()));
-            Some(if call.name.ends_with("disable_warnings") { hit.at(Severity::Low) } else { hit })
+            let hit = Hit::of(
+                &PY_TLS_OFF,
+                format!("{}(): certificates are not checked.", call.shown()),
+            );
+            Some(if call.name.ends_with("disable_warnings") {
+                hit.at(Severity::Low)
+            } else {
+                hit
+            })
         },
     },
     CallRule {
         names: &[
-            "socket.socket().bind", "socket.create_server", "http.server.HTTPServer", "http.server.ThreadingHTTPServer", "BaseHTTPServer.HTTPServer",
-            "socketserver.TCPServer", "socketserver.ThreadingTCPServer", "socketserver.UDPServer", "aiohttp.web.run_app", "aiohttp.web.TCPSite", "uvicorn.run", "flask.Flask().run", "websockets.serve",
-            "asyncio.start_server", ".create_server", "wsgiref.simple_server.make_server", "waitress.serve", "gradio.Interface().launch", "gradio.Blocks().launch", "xmlrpc.server.SimpleXMLRPCServer", "tornado.web.Application().listen",
-            "multiprocessing.connection.Listener", "zmq.Context().socket().bind", "grpc.server", "websocket_server.WebsocketServer", "rpyc.utils.server.ThreadedServer", "bottle.run", "sanic.Sanic().run", "logging.config.listen",
+            "socket.socket().bind",
+            "socket.create_server",
+            "http.server.HTTPServer",
+            "http.server.ThreadingHTTPServer",
+            "BaseHTTPServer.HTTPServer",
+            "socketserver.TCPServer",
+            "socketserver.ThreadingTCPServer",
+            "socketserver.UDPServer",
+            "aiohttp.web.run_app",
+            "aiohttp.web.TCPSite",
+            "uvicorn.run",
+            "flask.Flask().run",
+            "websockets.serve",
+            "asyncio.start_server",
+            ".create_server",
+            "wsgiref.simple_server.make_server",
+            "waitress.serve",
+            "gradio.Interface().launch",
+            "gradio.Blocks().launch",
+            "xmlrpc.server.SimpleXMLRPCServer",
+            "tornado.web.Application().listen",
+            "multiprocessing.connection.Listener",
+            "zmq.Context().socket().bind",
+            "grpc.server",
+            "websocket_server.WebsocketServer",
+            "rpyc.utils.server.ThreadedServer",
+            "bottle.run",
+            "sanic.Sanic().run",
+            "logging.config.listen",
         ],
         judge: judge_listen,
     },
 ];
 
 fn judge_listen(call: &CallSite<'_>) -> Option<Hit> {
-    Some(Hit::of(&PY_LISTEN, format!("{}() waits for connections.", call.shown())))
+    Some(Hit::of(
+        &PY_LISTEN,
+        format!("{}() waits for connections.", call.shown()),
+    ))
 }
 
 fn judge_download(call: &CallSite<'_>) -> Option<Hit> {
-    let hashed = call.keyword("hash_prefix").is_some_and(|v| !v.is_false()) || call.keyword("known_hash").is_some_and(|v| !v.is_false());
+    let hashed = call.keyword("hash_prefix").is_some_and(|v| !v.is_false())
+        || call.keyword("known_hash").is_some_and(|v| !v.is_false());
     if hashed {
         return None;
     }
-    plain_http(call).or_else(|| Some(Hit::of(&PY_DOWNLOAD, format!("{}() downloads a file, and no hash says which.", call.shown()))))
+    plain_http(call).or_else(|| {
+        Some(Hit::of(
+            &PY_DOWNLOAD,
+            format!(
+                "{}() downloads a file, and no hash says which.",
+                call.shown()
+            ),
+        ))
+    })
 }
 
 fn judge_connection(call: &CallSite<'_>, rule: &'static Rule, what: &str) -> Option<Hit> {
@@ -175,20 +318,58 @@ fn judge_connection(call: &CallSite<'_>, rule: &'static Rule, what: &str) -> Opt
 }
 
 fn plain_http(call: &CallSite<'_>) -> Option<Hit> {
-    let text = call.all().find_map(|v| v.as_text().filter(|t| t.starts_with("http://")))?;
-    let host = text["http://".len()..].split(['/', ':', '?']).next().unwrap_or("");
-    let near = ["localhost", "127.", "0.0.0.0", "192.168.", "10.", "[::1]", "host.docker.internal"].iter().any(|h| host.starts_with(h))
-        || host.contains(super::super::values::UNKNOWN_PART) || host.is_empty() || !host.contains('.');
-    (!near).then(|| Hit::of(&PY_PLAIN_HTTP, format!("{}() connects to {host} over plain HTTP.", call.shown())))
+    let text = call
+        .all()
+        .find_map(|v| v.as_text().filter(|t| t.starts_with("http://")))?;
+    let host = text["http://".len()..]
+        .split(['/', ':', '?'])
+        .next()
+        .unwrap_or("");
+    let near = [
+        "localhost",
+        "127.",
+        "0.0.0.0",
+        "192.168.",
+        "10.",
+        "[::1]",
+        "host.docker.internal",
+    ]
+    .iter()
+    .any(|h| host.starts_with(h))
+        || host.contains(super::super::values::UNKNOWN_PART)
+        || host.is_empty()
+        || !host.contains('.');
+    (!near).then(|| {
+        Hit::of(
+            &PY_PLAIN_HTTP,
+            format!("{}() connects to {host} over plain HTTP.", call.shown()),
+        )
+    })
 }
 
 /// What any call with `verify=False` and the like shows.
 pub(in crate::scan::python) fn turns_tls_off(call: &CallSite<'_>) -> Option<Hit> {
-    let off = |k: &str| call.keyword(k).is_some_and(|v| matches!(v.what, super::super::values::What::Constant("False")));
-    let network = is_network(call.name) || ["requests", "httpx", "aiohttp", "urllib3"].iter().any(|l| call.name.starts_with(l)) || call.name.starts_with('?');
-    let found = network && (off("verify") || off("verify_ssl") || call.name.starts_with("aiohttp") && off("ssl"))
-        || call.keyword("cert_reqs").and_then(|v| v.as_text()).is_some_and(|t| &*t == "CERT_NONE");
-    found.then(|| Hit::of(&PY_TLS_OFF, format!("{}() does not check certificates.", call.shown())))
+    let off = |k: &str| {
+        call.keyword(k)
+            .is_some_and(|v| matches!(v.what, super::super::values::What::Constant("False")))
+    };
+    let network = is_network(call.name)
+        || ["requests", "httpx", "aiohttp", "urllib3"]
+            .iter()
+            .any(|l| call.name.starts_with(l))
+        || call.name.starts_with('?');
+    let found = network
+        && (off("verify") || off("verify_ssl") || call.name.starts_with("aiohttp") && off("ssl"))
+        || call
+            .keyword("cert_reqs")
+            .and_then(|v| v.as_text())
+            .is_some_and(|t| &*t == "CERT_NONE");
+    found.then(|| {
+        Hit::of(
+            &PY_TLS_OFF,
+            format!("{}() does not check certificates.", call.shown()),
+        )
+    })
 }
 
 pub(in crate::scan::python) const FLOWS: &[FlowRule] = &[
@@ -205,7 +386,14 @@ pub(in crate::scan::python) const FLOWS: &[FlowRule] = &[
         rule: &PY_URL_FROM_DATA,
     },
     FlowRule {
-        names: &["urllib.request.urlretrieve", "wget.download", "torch.hub.download_url_to_file", "torch.hub.load_state_dict_from_url", "gdown.download", "urllib.request.Request"],
+        names: &[
+            "urllib.request.urlretrieve",
+            "wget.download",
+            "torch.hub.download_url_to_file",
+            "torch.hub.load_state_dict_from_url",
+            "gdown.download",
+            "urllib.request.Request",
+        ],
         arguments: &[Argument::At(0, "url")],
         sink: Sink::Url,
         rule: &PY_URL_FROM_DATA,
@@ -224,9 +412,32 @@ pub(in crate::scan::python) const FLOWS: &[FlowRule] = &[
     },
     FlowRule {
         names: &[
-            "urllib.request.Request", "socket.socket().send", "socket.socket().sendall", "socket.socket().sendto", "socket.create_connection().send", "socket.create_connection().sendall", "smtplib.SMTP().sendmail",
-            "smtplib.SMTP_SSL().sendmail", "smtplib.SMTP().send_message", "ftplib.FTP().storbinary", "websocket.create_connection().send", "http.client.HTTPSConnection().request", "http.client.HTTPConnection().request",
-            "discord_webhook.DiscordWebhook", "discord_webhook.DiscordWebhook().add_file", "socket.gethostbyname", "socket.getaddrinfo", "socket.gethostbyname_ex", "dns.resolver.resolve", "dns.resolver.query", ".resolve", "dns.resolver.Resolver().resolve", "dns.resolver.Resolver().query", "aiodns.DNSResolver().query", "boto3.client().put_object", "boto3.client().upload_file",
+            "urllib.request.Request",
+            "socket.socket().send",
+            "socket.socket().sendall",
+            "socket.socket().sendto",
+            "socket.create_connection().send",
+            "socket.create_connection().sendall",
+            "smtplib.SMTP().sendmail",
+            "smtplib.SMTP_SSL().sendmail",
+            "smtplib.SMTP().send_message",
+            "ftplib.FTP().storbinary",
+            "websocket.create_connection().send",
+            "http.client.HTTPSConnection().request",
+            "http.client.HTTPConnection().request",
+            "discord_webhook.DiscordWebhook",
+            "discord_webhook.DiscordWebhook().add_file",
+            "socket.gethostbyname",
+            "socket.getaddrinfo",
+            "socket.gethostbyname_ex",
+            "dns.resolver.resolve",
+            "dns.resolver.query",
+            ".resolve",
+            "dns.resolver.Resolver().resolve",
+            "dns.resolver.Resolver().query",
+            "aiodns.DNSResolver().query",
+            "boto3.client().put_object",
+            "boto3.client().upload_file",
         ],
         arguments: &[Argument::Any],
         sink: Sink::Send,

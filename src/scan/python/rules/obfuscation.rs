@@ -5,8 +5,15 @@ use crate::scan::finding::{Category, Severity};
 use crate::scan::python::source::Hit;
 use crate::scan::rules::{Example, Rule};
 
-pub(in crate::scan) const RULES: &[Rule] =
-    &[PY_HIDDEN_NAME, PY_DECODED_CODE, PY_OBJECT_ESCAPE, PY_ENCODED_BLOB, PY_LOOKALIKE_NAME, PY_MANGLED_NAMES, PY_PROTECTED];
+pub(in crate::scan) const RULES: &[Rule] = &[
+    PY_HIDDEN_NAME,
+    PY_DECODED_CODE,
+    PY_OBJECT_ESCAPE,
+    PY_ENCODED_BLOB,
+    PY_LOOKALIKE_NAME,
+    PY_MANGLED_NAMES,
+    PY_PROTECTED,
+];
 
 pub(in crate::scan) const PY_HIDDEN_NAME: Rule = Rule {
     id: "py-hidden-name",
@@ -20,9 +27,13 @@ pub(in crate::scan) const PY_HIDDEN_NAME: Rule = Rule {
         Example::found("getattr(__builtins__, 'ex' + 'ec')('pass')\n"),
         Example::found("import importlib as i\ni.import_module('o' + 's').system('true')\n"),
         Example::found("globals()['__builtins__'].__dict__['cexe'[::-1]]('pass')\n"),
-        Example::found("import os\ngetattr(os, ''.join(map(chr, [115, 121, 115, 116, 101, 109])))('true')\n"),
+        Example::found(
+            "import os\ngetattr(os, ''.join(map(chr, [115, 121, 115, 116, 101, 109])))('true')\n",
+        ),
         Example::found("import os\ngetattr(os, 'system')('true')\n"),
-        Example::found("import os, codecs\ngetattr(os, codecs.decode('flfgrz', 'rot13'))('true')\n"),
+        Example::found(
+            "import os, codecs\ngetattr(os, codecs.decode('flfgrz', 'rot13'))('true')\n",
+        ),
         Example::twin("import torch\ngetattr(torch, 'float' + '16')\n"),
         Example::twin("import os\ngetattr(os, 'getuid', None)\n"),
     ],
@@ -37,7 +48,9 @@ pub(in crate::scan) const PY_DECODED_CODE: Rule = Rule {
     why: "Code that is encoded in a source is there so that nobody reads it.",
     fix: "Do not run this node.",
     examples: &[
-        Example::found("import base64\np = base64.b64decode('cGFzcw==')\nc = compile(p, 'x', 'exec')\nf = exec\nf(c)\n"),
+        Example::found(
+            "import base64\np = base64.b64decode('cGFzcw==')\nc = compile(p, 'x', 'exec')\nf = exec\nf(c)\n",
+        ),
         Example::found("import marshal, zlib\nexec(marshal.loads(zlib.decompress(b'x')))\n"),
         Example::found("exec(bytes.fromhex('70617373'))\n"),
         Example::found("exec(''.join(chr(c) for c in [112, 97, 115, 115]))\n"),
@@ -112,14 +125,14 @@ pub(in crate::scan) const PY_PROTECTED: Rule = Rule {
     why: "What PyArmor and its like wrap cannot be read by anybody.",
     fix: "Ask for the source, or do not run this node.",
     examples: &[
-        Example::found("from pyarmor_runtime_000000 import __pyarmor__\n__pyarmor__(__name__, __file__, b'x')\n"),
+        Example::found(
+            "from pyarmor_runtime_000000 import __pyarmor__\n__pyarmor__(__name__, __file__, b'x')\n",
+        ),
         Example::twin("from armor import x\n"),
     ],
 };
 
-pub(in crate::scan::python) const CALLS: &[CallRule] = &[
-    CallRule {
-        names: &["__pyarmor__", ".__pyarmor__", "?__pyarmor__"],
-        judge: |_| Some(Hit::of(&PY_PROTECTED, "The code is wrapped by PyArmor.")),
-    },
-];
+pub(in crate::scan::python) const CALLS: &[CallRule] = &[CallRule {
+    names: &["__pyarmor__", ".__pyarmor__", "?__pyarmor__"],
+    judge: |_| Some(Hit::of(&PY_PROTECTED, "The code is wrapped by PyArmor.")),
+}];

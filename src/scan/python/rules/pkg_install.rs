@@ -17,11 +17,17 @@ pub(in crate::scan) const PY_PIP_INSTALL: Rule = Rule {
     why: "They are not in comfy.lock: no hash, no age, no scan; and they run in ComfyUI's process.",
     fix: "Declare the package in comfy.toml, and let `comfy lock` pin it.",
     examples: &[
-        Example::found("import subprocess, sys\nsubprocess.check_call([sys.executable, '-m', 'pip', 'install', 'x'])\n"),
+        Example::found(
+            "import subprocess, sys\nsubprocess.check_call([sys.executable, '-m', 'pip', 'install', 'x'])\n",
+        ),
         Example::found("import os\nos.system(f'pip install {x}')\n"),
         Example::found("from pip._internal import main\nmain(['install', 'x'])\n"),
-        Example::found("import subprocess, sys\ncmd = [sys.executable, '-s', '-m', 'uv', 'pip'] + ['install']\nsubprocess.run(cmd + [x])\n"),
-        Example::twin("import subprocess, sys\nsubprocess.check_call([sys.executable, '-m', 'pip', 'freeze'])\n"),
+        Example::found(
+            "import subprocess, sys\ncmd = [sys.executable, '-s', '-m', 'uv', 'pip'] + ['install']\nsubprocess.run(cmd + [x])\n",
+        ),
+        Example::twin(
+            "import subprocess, sys\nsubprocess.check_call([sys.executable, '-m', 'pip', 'freeze'])\n",
+        ),
         Example::twin("print('pip install x')\n"),
     ],
 };
@@ -44,25 +50,59 @@ pub(in crate::scan) const PY_GIT_CLONE: Rule = Rule {
 pub(in crate::scan::python) const CALLS: &[CallRule] = &[
     CallRule {
         names: &[
-            "subprocess.run", "subprocess.call", "subprocess.check_call", "subprocess.check_output", "subprocess.Popen",
-            "asyncio.create_subprocess_exec", "asyncio.create_subprocess_shell", "os.system", "os.popen", "os.execv", "os.execvp", "os.execl", "os.spawnl", "os.spawnv",
-            "subprocess.getoutput", "subprocess.getstatusoutput", ".subprocess_exec", ".subprocess_shell",
+            "subprocess.run",
+            "subprocess.call",
+            "subprocess.check_call",
+            "subprocess.check_output",
+            "subprocess.Popen",
+            "asyncio.create_subprocess_exec",
+            "asyncio.create_subprocess_shell",
+            "os.system",
+            "os.popen",
+            "os.execv",
+            "os.execvp",
+            "os.execl",
+            "os.spawnl",
+            "os.spawnv",
+            "subprocess.getoutput",
+            "subprocess.getstatusoutput",
+            ".subprocess_exec",
+            ".subprocess_shell",
         ],
         judge: judge_command,
     },
     CallRule {
         names: &[
-            "pip.main", "pip._internal.cli.main", "setuptools.command.easy_install.main", "ensurepip.bootstrap",
-            "pkg_resources.working_set.require", "setuptools.setup().run", "micropip.install", "launch.run_pip", "?launch.run_pip",
+            "pip.main",
+            "pip._internal.cli.main",
+            "setuptools.command.easy_install.main",
+            "ensurepip.bootstrap",
+            "pkg_resources.working_set.require",
+            "setuptools.setup().run",
+            "micropip.install",
+            "launch.run_pip",
+            "?launch.run_pip",
         ],
         judge: judge_pip,
     },
     CallRule {
         names: &[
-            "git.Repo.clone_from", "git.Git().clone", "git.Repo().remote().pull", "dulwich.porcelain.clone", "pygit2.clone_repository", "git.Git().execute",
-            "git.Repo().remotes.origin.pull", "git.Repo().git.pull", "git.Repo().git.clone",
+            "git.Repo.clone_from",
+            "git.Git().clone",
+            "git.Repo().remote().pull",
+            "dulwich.porcelain.clone",
+            "pygit2.clone_repository",
+            "git.Git().execute",
+            "git.Repo().remotes.origin.pull",
+            "git.Repo().git.pull",
+            "git.Repo().git.clone",
         ],
-        judge: |call| Some(Hit::of(&PY_GIT_CLONE, format!("{}() brings a repository at run time.", call.shown()))),
+        judge: |call| {
+            Some(Hit::of(
+                &PY_GIT_CLONE,
+                format!("{}() brings a repository at run time.", call.shown()),
+            ))
+        },
     },
 ];
 
@@ -71,34 +111,97 @@ fn judge_pip(call: &CallSite<'_>) -> Option<Hit> {
     let line = words.join(" ");
     let known = !line.contains(UNKNOWN_PART) && !line.is_empty();
     let installs = line.contains("install") || !known || call.name.contains("run_pip");
-    installs.then(|| Hit::of(&PY_PIP_INSTALL, format!("{}() installs packages at run time.", call.shown())))
+    installs.then(|| {
+        Hit::of(
+            &PY_PIP_INSTALL,
+            format!("{}() installs packages at run time.", call.shown()),
+        )
+    })
 }
 
 fn judge_command(call: &CallSite<'_>) -> Option<Hit> {
-    let words: Vec<String> = call.all().take(8).map(super::Value::as_command_line).collect();
+    let words: Vec<String> = call
+        .all()
+        .take(8)
+        .map(super::Value::as_command_line)
+        .collect();
     command_brings_code(&words.join(" "))
 }
 
 /// What a command line installs or clones.
 pub(in crate::scan::python) fn command_brings_code(line: &str) -> Option<Hit> {
     let lower = line.to_ascii_lowercase();
-    let words: Vec<&str> = lower.split(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | ';' | '&' | '|')).filter(|w| !w.is_empty()).collect();
+    let words: Vec<&str> = lower
+        .split(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | ';' | '&' | '|'))
+        .filter(|w| !w.is_empty())
+        .collect();
     let has = |word: &str| words.contains(&word);
-    let program = |name: &str| words.iter().any(|w| *w == name || w.ends_with(&format!("/{name}")) || w.ends_with(&format!("\\{name}.exe")));
-    let installers = ["pip", "pip3", "uv", "conda", "mamba", "pixi", "poetry", "easy_install", "npm", "apt", "apt-get", "brew", "choco", "winget", "ensurepip", "pipx", "yarn", "cargo"];
+    let program = |name: &str| {
+        words.iter().any(|w| {
+            *w == name || w.ends_with(&format!("/{name}")) || w.ends_with(&format!("\\{name}.exe"))
+        })
+    };
+    let installers = [
+        "pip",
+        "pip3",
+        "uv",
+        "conda",
+        "mamba",
+        "pixi",
+        "poetry",
+        "easy_install",
+        "npm",
+        "apt",
+        "apt-get",
+        "brew",
+        "choco",
+        "winget",
+        "ensurepip",
+        "pipx",
+        "yarn",
+        "cargo",
+    ];
     let installer = installers.iter().find(|i| program(i));
     if let Some(installer) = installer
         && (has("install") || has("add") || has("ensurepip") || has("sync"))
     {
-        return Some(Hit::of(&PY_PIP_INSTALL, format!("Packages are installed at run time, with {installer}.")));
+        return Some(Hit::of(
+            &PY_PIP_INSTALL,
+            format!("Packages are installed at run time, with {installer}."),
+        ));
     }
-    let known = ["freeze", "show", "list", "check", "--version", "config", "cache", "download", "uninstall", "index", "inspect", "hash", "wheel"];
+    let known = [
+        "freeze",
+        "show",
+        "list",
+        "check",
+        "--version",
+        "config",
+        "cache",
+        "download",
+        "uninstall",
+        "index",
+        "inspect",
+        "hash",
+        "wheel",
+    ];
     let pip = program("pip") || program("pip3");
     if pip && lower.trim_end().ends_with(UNKNOWN_PART) && !known.iter().any(|k| has(k)) {
-        return Some(Hit::of(&PY_PIP_INSTALL, "pip is started with words that are made at run time.").at(Severity::Medium));
+        return Some(
+            Hit::of(
+                &PY_PIP_INSTALL,
+                "pip is started with words that are made at run time.",
+            )
+            .at(Severity::Medium),
+        );
     }
     let clones = program("git") && (has("clone") || has("pull") || has("submodule"));
-    clones.then(|| Hit::of(&PY_GIT_CLONE, "A repository is cloned or updated at run time."))
+    clones.then(|| {
+        Hit::of(
+            &PY_GIT_CLONE,
+            "A repository is cloned or updated at run time.",
+        )
+    })
 }
 
 #[cfg(test)]

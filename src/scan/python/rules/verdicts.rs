@@ -21,8 +21,16 @@ pub(in crate::scan::python) fn bit_of(sink: Sink) -> u8 {
 }
 
 /// What it shows that data of `kind` reaches `sink`; None if nothing.
-pub(in crate::scan::python) fn judge_flow(rule: &FlowRule, name: &str, kind: SourceKind) -> Option<Hit> {
-    let end = format!("{} reaches {}().", capital(kind.phrase()), super::shown_name(name));
+pub(in crate::scan::python) fn judge_flow(
+    rule: &FlowRule,
+    name: &str,
+    kind: SourceKind,
+) -> Option<Hit> {
+    let end = format!(
+        "{} reaches {}().",
+        capital(kind.phrase()),
+        super::shown_name(name)
+    );
     use Severity::{Critical, High, Low, Medium};
     use SourceKind as K;
     let hit = match (rule.sink, kind) {
@@ -31,11 +39,18 @@ pub(in crate::scan::python) fn judge_flow(rule: &FlowRule, name: &str, kind: Sou
         (Sink::Code | Sink::Command, K::Peer) => Hit::of(&PY_REMOTE_SHELL, end),
         (Sink::Code | Sink::Command, K::Decoded) => Hit::of(&PY_DECODED_CODE, end),
         (Sink::Code, K::Request | K::NodeInput) => Hit::of(rule.rule, end).at(High),
-        (Sink::Code, K::Argument | K::FileContent) => Hit::of(rule.rule, end).at(High.min(rule.rule.severity.max(Medium))),
-        (Sink::Command, K::Request | K::NodeInput) => Hit::of(rule.rule, end).at(High),
-        (Sink::Word, K::Request | K::NodeInput | K::Remote | K::Peer) => {
-            Hit::of(rule.rule, format!("{} is told to a program by {}().", capital(kind.phrase()), super::shown_name(name)))
+        (Sink::Code, K::Argument | K::FileContent) => {
+            Hit::of(rule.rule, end).at(High.min(rule.rule.severity.max(Medium)))
         }
+        (Sink::Command, K::Request | K::NodeInput) => Hit::of(rule.rule, end).at(High),
+        (Sink::Word, K::Request | K::NodeInput | K::Remote | K::Peer) => Hit::of(
+            rule.rule,
+            format!(
+                "{} is told to a program by {}().",
+                capital(kind.phrase()),
+                super::shown_name(name)
+            ),
+        ),
         (Sink::Command, K::Argument) => Hit::of(rule.rule, end).at(Medium),
         (Sink::Import, K::Request | K::NodeInput) => Hit::of(rule.rule, end),
         (Sink::Import, K::Remote | K::Peer) => Hit::of(rule.rule, end).at(Critical),
@@ -44,19 +59,59 @@ pub(in crate::scan::python) fn judge_flow(rule: &FlowRule, name: &str, kind: Sou
         (Sink::Deser, K::Decoded) => Hit::of(rule.rule, end).at(High),
         (Sink::ReadPath | Sink::WritePath | Sink::RemovePath | Sink::ServePath, K::Request) => {
             let word = path_word(rule.sink);
-            Hit::of(&PY_PATH_FROM_REQUEST, format!("A request names a file that is {word}, and nothing checks the path."))
+            Hit::of(
+                &PY_PATH_FROM_REQUEST,
+                format!("A request names a file that is {word}, and nothing checks the path."),
+            )
         }
         (Sink::ReadPath | Sink::WritePath | Sink::RemovePath | Sink::ServePath, K::NodeInput) => {
             let word = path_word(rule.sink);
-            Hit::of(&PY_PATH_FROM_INPUT, format!("A text of the workflow names a file that is {word}, and nothing checks the path."))
+            Hit::of(
+                &PY_PATH_FROM_INPUT,
+                format!(
+                    "A text of the workflow names a file that is {word}, and nothing checks the path."
+                ),
+            )
         }
-        (Sink::WritePath | Sink::RemovePath, K::Remote | K::Peer) => Hit::of(&PY_PATH_FROM_INPUT, "A reply from the network names a file that is written or removed.").at(Low),
-        (Sink::Url, K::Request) => Hit::of(rule.rule, "A request names whom to connect to, and nothing checks it.").at(High),
-        (Sink::Url, K::NodeInput) => Hit::of(rule.rule, "A text of the workflow names whom to connect to, and nothing checks it."),
-        (Sink::Send, K::Credential) => Hit::of(&PY_SECRET_SENT, format!("Credentials leave the machine through {}().", super::shown_name(name))),
-        (Sink::Send, K::Secret) => Hit::of(&PY_SECRET_SENT, format!("A secret out of the environment leaves through {}().", super::shown_name(name))).at(Medium),
-        (Sink::Send, K::HostInfo) => Hit::of(&PY_HOST_INFO_SENT, format!("Facts about the machine and its user leave it through {}().", super::shown_name(name))),
-        (Sink::Code, K::Secret | K::Credential | K::HostInfo) => Hit::of(rule.rule, end).at(Low.max(rule.rule.severity)),
+        (Sink::WritePath | Sink::RemovePath, K::Remote | K::Peer) => Hit::of(
+            &PY_PATH_FROM_INPUT,
+            "A reply from the network names a file that is written or removed.",
+        )
+        .at(Low),
+        (Sink::Url, K::Request) => Hit::of(
+            rule.rule,
+            "A request names whom to connect to, and nothing checks it.",
+        )
+        .at(High),
+        (Sink::Url, K::NodeInput) => Hit::of(
+            rule.rule,
+            "A text of the workflow names whom to connect to, and nothing checks it.",
+        ),
+        (Sink::Send, K::Credential) => Hit::of(
+            &PY_SECRET_SENT,
+            format!(
+                "Credentials leave the machine through {}().",
+                super::shown_name(name)
+            ),
+        ),
+        (Sink::Send, K::Secret) => Hit::of(
+            &PY_SECRET_SENT,
+            format!(
+                "A secret out of the environment leaves through {}().",
+                super::shown_name(name)
+            ),
+        )
+        .at(Medium),
+        (Sink::Send, K::HostInfo) => Hit::of(
+            &PY_HOST_INFO_SENT,
+            format!(
+                "Facts about the machine and its user leave it through {}().",
+                super::shown_name(name)
+            ),
+        ),
+        (Sink::Code, K::Secret | K::Credential | K::HostInfo) => {
+            Hit::of(rule.rule, end).at(Low.max(rule.rule.severity))
+        }
         _ => return None,
     };
     Some(hit)
@@ -64,7 +119,9 @@ pub(in crate::scan::python) fn judge_flow(rule: &FlowRule, name: &str, kind: Sou
 
 /// What it shows that contents of files go to a webhook.
 pub(in crate::scan::python) fn file_to_webhook() -> Hit {
-    Hit::of(&PY_WEBHOOK, "The content of a file goes to a webhook.").at(Severity::Critical).with_intent(Intent::Webhook)
+    Hit::of(&PY_WEBHOOK, "The content of a file goes to a webhook.")
+        .at(Severity::Critical)
+        .with_intent(Intent::Webhook)
 }
 
 fn path_word(sink: Sink) -> &'static str {
@@ -78,5 +135,7 @@ fn path_word(sink: Sink) -> &'static str {
 
 fn capital(text: &str) -> String {
     let mut all = text.chars();
-    all.next().map_or_else(String::new, |c| c.to_uppercase().collect::<String>() + all.as_str())
+    all.next().map_or_else(String::new, |c| {
+        c.to_uppercase().collect::<String>() + all.as_str()
+    })
 }

@@ -20,7 +20,9 @@ pub(in crate::scan) const PY_WEB_ROUTE: Rule = Rule {
         Example::found(
             "from aiohttp import web\ndef setup(app):\n    app.router.add_post('/x', f)\n",
         ),
-        Example::found("from flask import Flask\napp = Flask('x')\n@app.route('/x', methods=['POST'])\ndef f():\n    pass\n"),
+        Example::found(
+            "from flask import Flask\napp = Flask('x')\n@app.route('/x', methods=['POST'])\ndef f():\n    pass\n",
+        ),
         Example::twin("import requests\nrequests.post('/x', data=1)\n"),
     ],
 };
