@@ -339,12 +339,12 @@ fn planted(w: &World) {
     w.ok(&["lock"]);
     w.ok(&["apply", "--yes"]);
     let lock = w.lock();
-    // Both stores: the one of `lock` in the owner's cache, and the one of the build process.
+    // What `lock` asks first and what it scans, in the owner's cache, and what the build process has.
     let repositories: Vec<PathBuf> = ["pack", "comfyui", "ComfyUI"]
         .iter()
         .flat_map(|n| w.stored(n))
         .collect();
-    assert_eq!(repositories.len(), 4, "{repositories:?}");
+    assert_eq!(repositories.len(), 6, "{repositories:?}");
     let marker = w.root.join("ran");
     let evil = Upstream::new(&w.root.join("upstream"), "evil/pack");
     evil.commit(&[("__init__.py", b"EVIL = 1\n", 0o100_644)]);

@@ -306,7 +306,10 @@ impl<'a> Reader<'a> {
         if exact || base.name() == Some("os.environ") {
             return value;
         }
-        value.with_taint(&base.taint)
+        match text {
+            Some(field) => value.with_taint(&base.taint.field(&field)),
+            None => value.with_taint(&base.taint),
+        }
     }
 
     fn item_of_name(

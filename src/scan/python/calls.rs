@@ -16,6 +16,7 @@ use super::source::{Hit, offset_of};
 use super::summary::effects;
 use super::taint::SourceKind;
 use super::values::{FunctionId, Value, What};
+use crate::scan::finding::Severity;
 
 /// The arguments of a call.
 #[derive(Debug, Clone, Default)]
@@ -277,12 +278,23 @@ impl<'a> Reader<'a> {
             spread: arguments.spread,
             passed,
         };
-        for rule in rules::call_rules(name) {
-            let Some(hit) = (rule.judge)(&site) else {
-                continue;
-            };
+        let hits: Vec<Hit> = rules::call_rules(name)
+            .filter_map(|r| (r.judge)(&site))
+            .collect();
+        // Who reads that packages are installed need not read that a program is started.
+        let special = hits.iter().any(|h| {
+            matches!(
+                h.rule.id,
+                "py-pip-install" | "py-git-clone" | "py-autostart-command"
+            )
+        });
+        for hit in hits {
             self.note_effect(frame, &hit);
-            self.tell(frame.module, offset, hit, Vec::new());
+            let general = matches!(hit.rule.id, "py-subprocess" | "py-shell")
+                && hit.severity <= Severity::Medium;
+            if !(special && general && hit.intent.is_none()) {
+                self.tell(frame.module, offset, hit, Vec::new());
+            }
         }
         if let Some(hit) =
             code_exec::trusts_remote_code(&site).or_else(|| network::turns_tls_off(&site))
@@ -387,7 +399,7 @@ impl<'a> Reader<'a> {
         }
         for text in &texts {
             let hits = [
-                intent::judge_text(text),
+                intent::judge_text(text, runs || opens),
                 paths
                     .then(|| persistence::judge_path(text, written, !mode.contains('b')))
                     .flatten(),

@@ -55,10 +55,12 @@ fn add(left: &Value, right: &Value) -> Value {
             .checked_add(*b)
             .map_or(Value::UNKNOWN, |n| Value::of(What::Int(n))),
         (What::Bytes(a, _), What::Bytes(b, _)) => Value::bytes(&[&a[..], &b[..]].concat(), true),
-        (What::List(a, _), What::List(b, _)) => Value::list([&a[..], &b[..]].concat()),
-        (What::List(a, _), _) => {
-            let mut all = a.to_vec();
-            all.push(Value::unknown_with(right.taint.clone()));
+        _ if left.items().is_some() => {
+            let mut all = left.items().unwrap_or_default().to_vec();
+            match right.items() {
+                Some(items) => all.extend(items.iter().cloned()),
+                None => all.push(right.clone()),
+            }
             Value::list(all)
         }
         _ if left.as_text().is_some() || right.as_text().is_some() => {

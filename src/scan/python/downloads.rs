@@ -72,6 +72,7 @@ impl<'a> Reader<'a> {
                 None => None,
             };
             if let Some(key) = key {
+                self.tell_program(frame, call, &key);
                 let path = frame
                     .handles
                     .iter()
@@ -86,6 +87,13 @@ impl<'a> Reader<'a> {
                 || name.starts_with("wget")
                 || name.starts_with("gdown"))
         {
+            let texts: Vec<String> = arguments
+                .all()
+                .filter_map(|v| v.as_text().map(|t| t.to_string()))
+                .collect();
+            for text in &texts {
+                self.tell_program(frame, call, text);
+            }
             if let Some(path) = call.arguments.args.get(1) {
                 frame
                     .downloaded
@@ -93,6 +101,28 @@ impl<'a> Reader<'a> {
             }
         }
         self.note_started(frame, call, name);
+    }
+
+    /// Tells if what is downloaded is a program, by its name.
+    fn tell_program(&mut self, frame: &Frame<'a>, call: &'a ExprCall, name: &str) {
+        let plain = name.trim_matches(['"', '\'']).to_ascii_lowercase();
+        let programs = [
+            ".exe", ".dll", ".scr", ".bat", ".cmd", ".ps1", ".vbs", ".msi", ".sh", ".so", ".dylib",
+            ".jar", ".hta", ".elf", ".pyd", ".py", ".pyc",
+        ];
+        if programs.iter().any(|p| plain.ends_with(p)) {
+            let hit = Hit::of(
+                &network::PY_DOWNLOAD,
+                "A program is downloaded, and no hash says which.",
+            )
+            .at(Severity::Medium);
+            self.tell(
+                frame.module,
+                offset_of(call.range().start()),
+                hit,
+                Vec::new(),
+            );
+        }
     }
 
     fn note_started(&mut self, frame: &mut Frame<'a>, call: &'a ExprCall, name: &str) {

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::reader::Reader;
-use super::rules::{Argument, CallSite, FlowRule, Sink, verdicts};
+use super::rules::{Argument, CallSite, FlowRule, Sink, cmd_exec, verdicts};
 use super::scope::Frame;
 use super::summary::{ParameterSink, effects};
 use super::taint::{Origin, OriginId, Place, SourceKind, Step, Taint};
@@ -56,8 +56,22 @@ impl<'a> Reader<'a> {
                     }
                 }
                 Argument::Any => {
-                    for value in call.all() {
+                    for value in call.positional {
                         self.arrive(frame, offset, call.name, rule, value);
+                    }
+                    for (name, value) in call.named {
+                        // A key belongs into headers.
+                        let header = matches!(&**name, "headers" | "auth" | "cookies" | "env");
+                        if header {
+                            let rest = value.taint.without(SourceKind::Secret);
+                            let value = Value {
+                                what: value.what.clone(),
+                                taint: rest,
+                            };
+                            self.arrive(frame, offset, call.name, rule, &value);
+                        } else {
+                            self.arrive(frame, offset, call.name, rule, value);
+                        }
                     }
                 }
                 Argument::Receiver => {
@@ -88,6 +102,7 @@ impl<'a> Reader<'a> {
             if bit != 0 && cleared & bit == bit {
                 continue;
             }
+            let rule = told_only(rule, value, origin);
             if let OriginId::Parameter(parameter) = origin.id {
                 frame.summary.add_sink(ParameterSink {
                     parameter,
@@ -131,11 +146,25 @@ impl<'a> Reader<'a> {
                 continue;
             }
             for origin in value.taint.origins() {
-                self.pass_on(frame, place, name, sink, origin);
+                let rule = told_only(sink.rule, value, origin);
+                let sink = ParameterSink {
+                    rule,
+                    ..sink.clone()
+                };
+                self.pass_on(frame, place, name, &sink, origin);
             }
         }
         let message = format!("comes back from {name}()");
-        substitute(&summary.returns, arguments, place, &message, 0)
+        let returned = substitute(&summary.returns, arguments, place, &message, 0);
+        let lower = name.to_ascii_lowercase();
+        if lower.contains("sanitize") || lower.contains("safe_filename") {
+            let taint = returned.taint.clear(super::taint::cleared::PATH);
+            return Value {
+                what: returned.what,
+                taint,
+            };
+        }
+        returned
     }
 
     fn pass_on(
@@ -190,6 +219,19 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// The rule for words of a constant program, if the data is only that.
+fn told_only(rule: &'static FlowRule, value: &Value, origin: &Origin) -> &'static FlowRule {
+    if rule.sink != Sink::Command {
+        return rule;
+    }
+    let carries = |word: &Value| word.taint.origins().iter().any(|o| o.id == origin.id);
+    if cmd_exec::is_told_only(value, carries) {
+        &cmd_exec::WORDS
+    } else {
+        rule
+    }
+}
+
 fn told_steps(origin: &Origin) -> Vec<(Place, String)> {
     Step::in_order(origin.steps.as_ref())
         .iter()
@@ -215,10 +257,26 @@ fn substitute(value: &Value, arguments: &[Value], place: Place, message: &str, d
         }
     }
     use super::values::What;
+    // A parameter that is a part of a list is what it was given: `["pip"] + words`.
+    let given = |v: &Value| match (&v.what, v.taint.origins()) {
+        (What::Name(name), [origin]) if name.starts_with('?') => match origin.id {
+            OriginId::Parameter(p) => arguments.get(usize::from(p)).cloned(),
+            OriginId::Place { .. } => None,
+        },
+        _ => None,
+    };
     let items = |all: &[Value]| -> Vec<Value> {
-        all.iter()
-            .map(|v| substitute(v, arguments, place, message, depth + 1))
-            .collect()
+        let mut out = Vec::new();
+        for v in all {
+            match given(v) {
+                Some(argument) => match argument.items() {
+                    Some(inner) => out.extend(inner.iter().cloned()),
+                    None => out.push(argument),
+                },
+                None => out.push(substitute(v, arguments, place, message, depth + 1)),
+            }
+        }
+        out
     };
     match &value.what {
         What::List(all, _) if depth < 3 && !value.taint.is_none() => {
@@ -250,7 +308,7 @@ fn effect_of(sink: Sink) -> u8 {
         Sink::Command | Sink::Code => effects::RUNS,
         Sink::Url => effects::CONNECTS,
         Sink::ReadPath | Sink::ServePath => effects::READS,
-        Sink::Import | Sink::Deser | Sink::Send => 0,
+        Sink::Import | Sink::Deser | Sink::Send | Sink::Word => 0,
     }
 }
 

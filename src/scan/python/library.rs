@@ -270,8 +270,10 @@ impl<'a> Reader<'a> {
         if name == "shlex.quote" || name == "pipes.quote" {
             taint = arguments().clear(cleared::COMMAND);
         }
-        if matches!(name, "re.escape" | "urllib.parse.quote") {
-            taint = arguments().clear(cleared::PATH);
+        if matches!(name, "re.escape" | "io.BytesIO" | "io.StringIO")
+            || takes_out_slashes(name, short, call)
+        {
+            taint = arguments().join(own).clear(cleared::PATH);
         }
         match name {
             "os.path.join"
@@ -419,6 +421,15 @@ impl<'a> Reader<'a> {
                 }
                 let base = call.receiver?;
                 let holds = matches!(base.what, What::Dict(..) | What::List(..));
+                if let (false, Some(field)) =
+                    (holds || name.starts_with("aiohttp."), key.as_whole_text())
+                {
+                    if base.taint.has(SourceKind::Request) {
+                        let default = call.positional.get(1).map_or(&Taint::NONE, |d| &d.taint);
+                        let taint = base.taint.field(&field).join(default);
+                        return Some(Value::named("?field").with_taint(&taint));
+                    }
+                }
                 (holds && method != "pop").then(|| {
                     let value = self.item_of(frame, offset, base, key);
                     let other = call.positional.get(1).map_or(&Taint::NONE, |d| &d.taint);
@@ -618,6 +629,29 @@ impl<'a> Reader<'a> {
         let made = Self::source(frame, offset, SourceKind::Decoded, "data is decoded");
         Some(value.with_taint(&made))
     }
+}
+
+/// Whether a call takes what leads elsewhere out of a path: `re.sub(r"[^\w.-]", "", name)`.
+fn takes_out_slashes(name: &str, short: &str, call: &CallSite<'_>) -> bool {
+    let last = short.trim_start_matches('.').to_ascii_lowercase();
+    if last.contains("sanitize")
+        || last.contains("secure_filename")
+        || last.contains("safe_filename")
+    {
+        return true;
+    }
+    let pattern = match (name, short) {
+        ("re.sub", _) => call.text(0, "pattern"),
+        (_, ".replace") => call.text(0, "old").filter(|t| t.len() == 1),
+        _ => None,
+    };
+    pattern.is_some_and(|p| {
+        let class = p.trim_end_matches(['+', '*']);
+        let one_class =
+            class.starts_with('[') && class.ends_with(']') && class.matches(']').count() == 1;
+        let slash = p.contains('/') || p.contains('\\') && name != "re.sub";
+        (one_class || name != "re.sub") && (p.starts_with("[^") != slash)
+    })
 }
 
 /// Functions that give numbers, hashes and answers, which carry nothing on.

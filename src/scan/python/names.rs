@@ -238,6 +238,8 @@ const KNOWN_FUNCTIONS: &[(&str, &str)] = &[
     ("Path", "pathlib.Path"),
     ("PromptServer", "server.PromptServer"),
     ("np", "numpy"),
+    ("windll", "ctypes.windll"),
+    ("CDLL", "ctypes.CDLL"),
 ];
 
 /// Returns what an unbound name means: a builtin, or a module that is known by its name.

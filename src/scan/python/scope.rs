@@ -31,8 +31,26 @@ impl<'a> State<'a> {
             .map_or(0, |(_, bits)| *bits)
     }
 
+    /// Writes checks that the other way has not made into the values that passed them.
+    fn keep_marks_apart(&mut self, other: &[(OriginId, u8)]) {
+        let own: Vec<(OriginId, u8)> = self
+            .marks
+            .iter()
+            .filter(|mark| !other.contains(mark))
+            .copied()
+            .collect();
+        if own.is_empty() {
+            return;
+        }
+        for value in self.variables.values_mut() {
+            value.taint = value.taint.clear_of(&own);
+        }
+    }
+
     /// Becomes what is true after one of two ways.
-    pub(super) fn join(&mut self, other: State<'a>) {
+    pub(super) fn join(&mut self, mut other: State<'a>) {
+        self.keep_marks_apart(&other.marks.clone());
+        other.keep_marks_apart(&self.marks);
         self.marks = self
             .marks
             .iter()

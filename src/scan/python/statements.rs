@@ -35,7 +35,11 @@ impl<'a> Reader<'a> {
             Stmt::ClassDef(def) => self.read_class(frame, def),
             Stmt::Return(out) => {
                 if let Some(value) = &out.value {
+                    let offset = offset_of(value.start());
                     let value = self.value_of(frame, value);
+                    for part in std::iter::once(&value).chain(value.items().unwrap_or_default()) {
+                        self.tell_reference(frame, offset, part);
+                    }
                     let marked = self.with_marks(frame, value);
                     frame.add_returned(&marked);
                 }
@@ -454,6 +458,15 @@ impl<'a> Reader<'a> {
             Expr::Subscript(subscript) => {
                 let key = self.value_of(frame, &subscript.slice);
                 let base = self.value_of(frame, &subscript.value);
+                let variable = key
+                    .as_whole_text()
+                    .filter(|_| base.name() == Some("os.environ"));
+                if let Some(variable) =
+                    variable.filter(|v| code_exec::RUNNING_VARIABLES.contains(&&**v))
+                {
+                    let hit = code_exec::running_variable(&variable);
+                    self.tell(frame.module, offset_of(target.start()), hit, Vec::new());
+                }
                 let after = with_item(&base, &key, value);
                 if matches!(&*subscript.value, Expr::Name(_) | Expr::Attribute(_)) {
                     self.assign(frame, &subscript.value, &after);
@@ -465,11 +478,21 @@ impl<'a> Reader<'a> {
 
     fn destructure(&mut self, frame: &mut Frame<'a>, targets: &'a [Expr], value: &Value) {
         let starred = targets.iter().any(Expr::is_starred_expr);
-        let items = value
-            .items()
-            .filter(|i| i.len() == targets.len() && !starred);
-        if let Some(items) = items {
-            let items = items.to_vec();
+        let lists = value.alternatives().iter().filter_map(|what| match what {
+            What::List(items, _) if items.len() == targets.len() && !starred => Some(items),
+            _ => None,
+        });
+        let together = lists.fold(None::<Vec<Value>>, |all, items| {
+            Some(match all {
+                Some(all) => all
+                    .iter()
+                    .zip(items.iter())
+                    .map(|(a, b)| a.join(b))
+                    .collect(),
+                None => items.to_vec(),
+            })
+        });
+        if let Some(items) = together {
             for (target, item) in targets.iter().zip(&items) {
                 self.assign(frame, target, item);
             }
@@ -502,6 +525,11 @@ impl<'a> Reader<'a> {
                 &network::PY_TLS_OFF,
                 "Certificates are not checked from here on.",
             );
+            self.tell(frame.module, offset, hit, Vec::new());
+        }
+        if of == "builtins" {
+            let message = format!("{name} of every module is replaced.");
+            let hit = Hit::of(&code_exec::PY_IMPORT_HOOK, message);
             self.tell(frame.module, offset, hit, Vec::new());
         }
         self.tell_reference(frame, offset, value);

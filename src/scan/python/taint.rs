@@ -231,16 +231,55 @@ impl Taint {
         Taint(Some(Rc::new(self.origins().iter().map(clear).collect())))
     }
 
-    /// Returns it without what the caller of the function decides.
-    pub(super) fn without_parameters(&self) -> Taint {
-        if !self
-            .origins()
-            .iter()
-            .any(|o| o.kind == SourceKind::Parameter)
-        {
+    /// Returns it with bits ruled out for some origins.
+    pub(super) fn clear_of(&self, marks: &[(OriginId, u8)]) -> Taint {
+        let marked = |o: &Origin| {
+            marks
+                .iter()
+                .find(|(id, _)| *id == o.id)
+                .map(|(_, bits)| *bits)
+        };
+        if !self.origins().iter().any(|o| marked(o).is_some()) {
             return self.clone();
         }
-        let rest = |o: &&Origin| o.kind != SourceKind::Parameter;
+        let clear = |o: &Origin| Origin {
+            cleared: cleared::complete(o.cleared | marked(o).unwrap_or(0)),
+            ..o.clone()
+        };
+        Taint(Some(Rc::new(self.origins().iter().map(clear).collect())))
+    }
+
+    /// Returns it as the field `key` of what comes in: fields are checked one by one.
+    pub(super) fn field(&self, key: &str) -> Taint {
+        if !self.has(SourceKind::Request) {
+            return self.clone();
+        }
+        let number = key.bytes().fold(0x811c_9dc5_u32, |n, b| {
+            (n ^ u32::from(b)).wrapping_mul(0x0100_0193)
+        });
+        let one = |o: &Origin| match o.id {
+            OriginId::Place { module, offset } if o.kind == SourceKind::Request => Origin {
+                id: OriginId::Place {
+                    module,
+                    offset: (offset ^ number) | 0x8000_0000,
+                },
+                ..o.clone()
+            },
+            _ => o.clone(),
+        };
+        Taint(Some(Rc::new(self.origins().iter().map(one).collect())))
+    }
+
+    /// Returns it without what the caller of the function decides.
+    pub(super) fn without_parameters(&self) -> Taint {
+        self.without(SourceKind::Parameter)
+    }
+
+    pub(super) fn without(&self, kind: SourceKind) -> Taint {
+        if !self.has(kind) {
+            return self.clone();
+        }
+        let rest = |o: &&Origin| o.kind != kind;
         Taint::collect(self.origins().iter().filter(rest).cloned().collect())
     }
 

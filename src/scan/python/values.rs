@@ -225,11 +225,12 @@ impl Value {
         }
     }
 
+    /// The items, in the first way that is a list.
     pub(super) fn items(&self) -> Option<&[Value]> {
-        match &self.what {
-            What::List(items, _) => Some(items),
+        self.alternatives().iter().find_map(|what| match what {
+            What::List(items, _) => Some(&***items),
             _ => None,
-        }
+        })
     }
 
     pub(super) fn name(&self) -> Option<&str> {

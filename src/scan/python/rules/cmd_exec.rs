@@ -3,7 +3,7 @@
 use super::{Argument, CallRule, CallSite, FlowRule, Sink};
 use crate::scan::finding::{Category, Intent, Severity};
 use crate::scan::python::source::Hit;
-use crate::scan::python::values::UNKNOWN_PART;
+use crate::scan::python::values::{UNKNOWN_PART, What};
 use crate::scan::rules::{Example, Rule};
 
 pub(in crate::scan) const RULES: &[Rule] = &[
@@ -194,6 +194,16 @@ pub(in crate::scan::python) const CALLS: &[CallRule] = &[
         names: PROGRAM,
         judge: judge_program,
     },
+    CallRule {
+        names: &["webbrowser.get", "webbrowser.register"],
+        judge: |call| {
+            let line = call.all().any(|v| {
+                v.as_text()
+                    .is_some_and(|t| t.contains("%s") && t.contains(' '))
+            });
+            line.then(|| Hit::of(&PY_PROGRAM, "A command line is made the browser."))
+        },
+    },
 ];
 
 fn judge_subprocess(call: &CallSite<'_>) -> Option<Hit> {
@@ -308,10 +318,12 @@ fn is_silent(call: &CallSite<'_>) -> bool {
 pub(in crate::scan::python) fn hostile(line: &str) -> Option<Hit> {
     let lower = line.to_ascii_lowercase();
     let has = |word: &str| lower.contains(word);
+    let mut words = lower.split(|c: char| {
+        c.is_whitespace() || matches!(c, ';' | '|' | '&' | '/' | '(' | '\'' | '"')
+    });
+    let netcat = words.any(|w| matches!(w, "nc" | "ncat" | "netcat" | "nc.exe"));
     let remote_shell = has("/dev/tcp/")
-        || (has("nc ") || has("ncat ") || has("netcat "))
-            && (has(" -e ") || has(" -c ") || has("mkfifo"))
-        || has("mkfifo") && has("nc ")
+        || netcat && (has(" -e ") || has(" -c ") || has("mkfifo"))
         || has("socat ") && has("exec:");
     if remote_shell {
         let message = format!(
@@ -393,3 +405,78 @@ pub(in crate::scan::python) const FLOWS: &[FlowRule] = &[
         rule: &PY_PROGRAM,
     },
 ];
+
+/// Words that are told to a constant program.
+pub(in crate::scan::python) static WORDS: FlowRule = FlowRule {
+    names: SUBPROCESS,
+    arguments: &[Argument::At(0, "args")],
+    sink: Sink::Word,
+    rule: &PY_SUBPROCESS,
+};
+
+/// Whether `value` is a list of words whose program is constant and runs no word as code, so that
+/// the data of `carries` is only told to it.
+pub(in crate::scan::python) fn is_told_only(
+    value: &super::Value,
+    carries: impl Fn(&super::Value) -> bool,
+) -> bool {
+    let all = value.alternatives();
+    all.iter().all(|what| match what {
+        What::List(words, _) => words_are_told_only(words, &carries),
+        _ => false,
+    })
+}
+
+fn words_are_told_only(words: &[super::Value], carries: &impl Fn(&super::Value) -> bool) -> bool {
+    let Some(first) = words.first() else {
+        return false;
+    };
+    if carries(first) {
+        return false;
+    }
+    let program = first.as_part();
+    let name = program
+        .rsplit(['/', '\\'])
+        .next()
+        .unwrap_or("")
+        .trim_end_matches(".exe");
+    let runs_words = [
+        "python",
+        "sh",
+        "bash",
+        "zsh",
+        "dash",
+        "cmd",
+        "powershell",
+        "pwsh",
+        "perl",
+        "ruby",
+        "node",
+        "env",
+        "sudo",
+        "xargs",
+        "find",
+        "ssh",
+        "osascript",
+    ]
+    .iter()
+    .any(|p| {
+        name == *p
+            || name
+                .strip_prefix(p)
+                .is_some_and(|rest| rest.chars().all(|c| c.is_ascii_digit() || c == '.'))
+    });
+    if !runs_words {
+        return true;
+    }
+    let module = words
+        .get(1..)
+        .unwrap_or_default()
+        .iter()
+        .take(3)
+        .any(|w| w.as_text().is_some_and(|t| &*t == "-m"));
+    let at = words.iter().position(|w| carries(w)).unwrap_or(0);
+    // A constant script comes first: `python script.py DATA`.
+    let script = words.get(1).is_some_and(|w| !w.as_part().starts_with('-'));
+    module || script && at > 1
+}

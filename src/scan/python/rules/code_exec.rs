@@ -17,6 +17,8 @@ pub(in crate::scan) const RULES: &[Rule] = &[
     PY_TRUST_REMOTE_CODE,
     PY_NATIVE_CODE,
     PY_INTERACTIVE,
+    PY_RUN_TEXT,
+    PY_IMPORT_HOOK,
 ];
 
 pub(in crate::scan) const PY_EXEC: Rule = Rule {
@@ -193,7 +195,119 @@ pub(in crate::scan) const PY_INTERACTIVE: Rule = Rule {
     ],
 };
 
+pub(in crate::scan) const PY_RUN_TEXT: Rule = Rule {
+    id: "py-run-text",
+    category: Category::CodeExec,
+    severity: Severity::Medium,
+    intent: None,
+    reason: "A function of the library runs text as Python.",
+    why: "timeit, cProfile and their like are exec() under another name.",
+    fix: "Pass a function instead of text.",
+    examples: &[
+        Example::found("import timeit\ntimeit.timeit('import os')\n"),
+        Example::found("import cProfile\ncProfile.run('main()')\n"),
+        Example::twin("import timeit\ntimeit.timeit(f)\n"),
+    ],
+};
+
+pub(in crate::scan) const PY_IMPORT_HOOK: Rule = Rule {
+    id: "py-import-hook",
+    category: Category::CodeExec,
+    severity: Severity::Medium,
+    intent: None,
+    reason: "What Python does at imports, or what its functions are, is replaced.",
+    why: "All code of ComfyUI then runs through the node's.",
+    fix: "Wrap the one function that is meant, in your own module.",
+    examples: &[
+        Example::found("import sys\nsys.meta_path.insert(0, X())\n"),
+        Example::found("import builtins\nbuiltins.__import__ = f\n"),
+        Example::found("import os\nos.environ['LD_PRELOAD'] = '/tmp/x.so'\n"),
+        Example::twin("import sys\nsys.path.insert(0, 'x')\n"),
+        Example::twin("import os\nos.environ['PYTORCH_ENABLE_MPS_FALLBACK'] = '1'\n"),
+    ],
+};
+
+/// Variables that make other programs run code.
+pub(in crate::scan::python) const RUNNING_VARIABLES: &[&str] = &[
+    "LD_PRELOAD",
+    "DYLD_INSERT_LIBRARIES",
+    "PYTHONSTARTUP",
+    "BASH_ENV",
+    "PERL5OPT",
+    "NODE_OPTIONS",
+    "GIT_SSH_COMMAND",
+    "PROMPT_COMMAND",
+    "LD_AUDIT",
+    "PYTHONHOME",
+    "RUBYOPT",
+    "JAVA_TOOL_OPTIONS",
+];
+
 pub(in crate::scan::python) const CALLS: &[CallRule] = &[
+    CallRule {
+        names: &[
+            "timeit.timeit",
+            "timeit.repeat",
+            "timeit.Timer",
+            "cProfile.run",
+            "cProfile.runctx",
+            "profile.run",
+            "profile.runctx",
+            "pdb.run",
+            "pdb.runeval",
+            "bdb.Bdb().run",
+            "trace.Trace().run",
+            "code.InteractiveInterpreter().runcode",
+            "code.InteractiveInterpreter().runsource",
+            "code.InteractiveConsole().push",
+            "doctest.debug_src",
+            "test.support.run_code",
+            "pytest.main",
+            "cProfile.Profile().run",
+            "IPython.get_ipython().run_cell",
+            "IPython.get_ipython().run_line_magic",
+            "py_compile.compile",
+        ],
+        judge: |call| {
+            let text = call
+                .argument(0, "stmt")
+                .is_some_and(|v| v.as_text().is_some())
+                || call.name.contains("Interpreter")
+                || call.name.contains("Console");
+            let quiet = matches!(call.name, "py_compile.compile" | "pytest.main");
+            (text && !quiet).then(|| {
+                Hit::of(
+                    &PY_RUN_TEXT,
+                    format!("{}() runs text as Python.", call.shown()),
+                )
+            })
+        },
+    },
+    CallRule {
+        names: &[
+            "sys.meta_path.insert",
+            "sys.meta_path.append",
+            "sys.path_hooks.append",
+            "sys.path_hooks.insert",
+            "sys.setprofile",
+            "sys.settrace",
+            "sys.addaudithook",
+        ],
+        judge: |call| {
+            Some(Hit::of(
+                &PY_IMPORT_HOOK,
+                format!("{}() changes how Python runs all code.", call.shown()),
+            ))
+        },
+    },
+    CallRule {
+        names: &["os.putenv", "os.environ.setdefault"],
+        judge: |call| {
+            call.text(0, "key")
+                .filter(|k| RUNNING_VARIABLES.contains(&&**k))
+                .map(|k| running_variable(&k))
+        },
+    },
     CallRule {
         names: &["builtins.exec"],
         judge: |call| {
@@ -317,6 +431,26 @@ pub(in crate::scan::python) const CALLS: &[CallRule] = &[
     },
     CallRule {
         names: &[
+            "ctypes.windll.kernel32.WriteProcessMemory",
+            "ctypes.windll.kernel32.CreateRemoteThread",
+            "ctypes.windll.kernel32.VirtualAllocEx",
+            "ctypes.windll.kernel32.RtlMoveMemory",
+            "ctypes.windll.kernel32.VirtualAlloc",
+            "ctypes.windll.kernel32.QueueUserAPC",
+            "ctypes.windll.ntdll.NtCreateThreadEx",
+            "ctypes.windll.kernel32.CreateThread",
+            "ctypes.CDLL().mprotect",
+        ],
+        judge: |call| {
+            let hit = Hit::of(
+                &PY_NATIVE_CODE,
+                format!("{}() puts machine code into a process.", call.shown()),
+            );
+            Some(hit.at(Severity::Critical))
+        },
+    },
+    CallRule {
+        names: &[
             "code.interact",
             "code.InteractiveConsole",
             "code.InteractiveInterpreter",
@@ -331,6 +465,14 @@ pub(in crate::scan::python) const CALLS: &[CallRule] = &[
         },
     },
 ];
+
+/// What setting such a variable shows.
+pub(in crate::scan::python) fn running_variable(name: &str) -> Hit {
+    Hit::of(
+        &PY_IMPORT_HOOK,
+        format!("The variable {name} makes every program that is started run code."),
+    )
+}
 
 fn passed(call: &CallSite<'_>, message: &str) -> String {
     if call.passed {
@@ -349,15 +491,18 @@ fn judge_import(call: &CallSite<'_>) -> Option<Hit> {
     if constant && !file {
         return None;
     }
+    let fixed = file && constant;
     let what = if file {
         "a file is imported that is named"
     } else {
         "a module is imported whose name is made"
     };
-    Some(Hit::of(
+    let hit = Hit::of(
         &PY_DYNAMIC_IMPORT,
         format!("{}(): {what} at run time.", call.shown()),
-    ))
+    );
+    // Honest nodes make such paths out of __file__; one that is written out lies elsewhere.
+    Some(if fixed { hit.at(Severity::Medium) } else { hit })
 }
 
 /// What any call with `trust_remote_code=True` shows.

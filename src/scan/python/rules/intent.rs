@@ -16,6 +16,7 @@ pub(in crate::scan) const RULES: &[Rule] = &[
     PY_DOWNLOAD_AND_RUN,
     PY_REMOTE_SHELL,
     PY_CATCHER,
+    PY_BARE_ADDRESS,
 ];
 
 pub(in crate::scan) const PY_WEBHOOK: Rule = Rule {
@@ -49,6 +50,21 @@ pub(in crate::scan) const PY_CATCHER: Rule = Rule {
     examples: &[
         Example::found("import requests\nrequests.post('https://webhook.site/x', data='')\n"),
         Example::twin("import requests\nrequests.post('https://example.org/x', data='')\n"),
+    ],
+};
+
+pub(in crate::scan) const PY_BARE_ADDRESS: Rule = Rule {
+    id: "py-bare-address",
+    category: Category::Ssrf,
+    severity: Severity::Medium,
+    intent: None,
+    reason: "The code connects to a machine that has no name.",
+    why: "An address without a name has no certificate that says whose it is, and moves from day to day.",
+    fix: "Use the host's name with https://.",
+    examples: &[
+        Example::found("import requests\nrequests.get('https://145.249.104.71/x')\n"),
+        Example::twin("import requests\nrequests.get('http://127.0.0.1:8188/x')\n"),
+        Example::twin("import requests\nrequests.get('http://192.168.1.2/x')\n"),
     ],
 };
 
@@ -303,6 +319,27 @@ pub(in crate::scan::python) fn judge_addresses(call: &CallSite<'_>) -> Option<Hi
     texts.iter().find_map(|t| judge_address(t))
 }
 
+/// The host of a URL, if it is a number of the public net.
+fn bare_address(text: &str) -> Option<&str> {
+    let (scheme, rest) = text.split_once("://")?;
+    if !matches!(scheme, "http" | "https" | "ws" | "wss" | "ftp" | "tcp") {
+        return None;
+    }
+    let authority = rest.split(['/', '?', '#']).next()?;
+    let host = authority.rsplit('@').next()?;
+    if let Some(inner) = host.strip_prefix('[') {
+        let address: core::net::Ipv6Addr = inner.split(']').next()?.parse().ok()?;
+        return (!address.is_loopback() && !address.is_unspecified()).then_some(host);
+    }
+    let host = host.split(':').next()?;
+    let address: core::net::Ipv4Addr = host.parse().ok()?;
+    let near = address.is_loopback()
+        || address.is_private()
+        || address.is_unspecified()
+        || address.is_link_local();
+    (!near).then_some(host)
+}
+
 fn collect_texts(value: &super::Value, depth: u8, texts: &mut Vec<String>) {
     use super::super::values::What;
     if let Some(text) = value.as_text() {
@@ -379,6 +416,12 @@ fn judge_address(text: &str) -> Option<Hit> {
         ".onion",
         "bit.ly/",
     ];
+    if let Some(host) = bare_address(text) {
+        return Some(Hit::of(
+            &PY_BARE_ADDRESS,
+            format!("The code connects to {host}, an address without a name."),
+        ));
+    }
     let catcher = CATCHERS
         .iter()
         .find(|c| text.starts_with("http") && has(c) || text.ends_with(*c))?;
@@ -393,8 +436,8 @@ fn judge_address(text: &str) -> Option<Hit> {
     Some(if quiet { hit.at(Severity::Medium) } else { hit })
 }
 
-/// What naming a path or a program shows.
-pub(in crate::scan::python) fn judge_text(text: &str) -> Option<Hit> {
+/// What naming a path or a program shows; a miner that is only looked for is none.
+pub(in crate::scan::python) fn judge_text(text: &str, used: bool) -> Option<Hit> {
     let plain = text.replace('\\', "/").to_ascii_lowercase();
     const MINERS: &[&str] = &[
         "xmrig",
@@ -417,7 +460,7 @@ pub(in crate::scan::python) fn judge_text(text: &str) -> Option<Hit> {
         "cryptonight",
         "randomx",
     ];
-    if let Some(miner) = MINERS.iter().find(|m| plain.contains(**m)) {
+    if let Some(miner) = MINERS.iter().find(|m| used && plain.contains(**m)) {
         return Some(Hit::of(
             &PY_MINER,
             format!("A miner of coins is named: {miner}."),

@@ -107,6 +107,8 @@ pub(in crate::scan::python) enum Sink {
     Code,
     /// Runs as a program or a shell's line.
     Command,
+    /// Is told to a program that is constant.
+    Word,
     /// Names what is imported.
     Import,
     /// Is unpickled.

@@ -215,7 +215,7 @@ pub(in crate::scan::python) fn is_network(name: &str) -> bool {
     GETS.contains(&name)
         || POSTS.contains(&name)
         || DOWNLOADS.contains(&name)
-        || name == "urllib.request.Request"
+        || matches!(name, "urllib.request.Request" | "urllib3.Request")
 }
 
 pub(in crate::scan::python) fn is_download(name: &str) -> bool {
@@ -283,6 +283,7 @@ pub(in crate::scan::python) const CALLS: &[CallRule] = &[
             "rpyc.utils.server.ThreadedServer",
             "bottle.run",
             "sanic.Sanic().run",
+            "logging.config.listen",
         ],
         judge: judge_listen,
     },
@@ -427,7 +428,14 @@ pub(in crate::scan::python) const FLOWS: &[FlowRule] = &[
             "discord_webhook.DiscordWebhook",
             "discord_webhook.DiscordWebhook().add_file",
             "socket.gethostbyname",
+            "socket.getaddrinfo",
+            "socket.gethostbyname_ex",
             "dns.resolver.resolve",
+            "dns.resolver.query",
+            ".resolve",
+            "dns.resolver.Resolver().resolve",
+            "dns.resolver.Resolver().query",
+            "aiodns.DNSResolver().query",
             "boto3.client().put_object",
             "boto3.client().upload_file",
         ],

@@ -170,6 +170,31 @@ pub(in crate::scan::python) fn command_brings_code(line: &str) -> Option<Hit> {
             format!("Packages are installed at run time, with {installer}."),
         ));
     }
+    let known = [
+        "freeze",
+        "show",
+        "list",
+        "check",
+        "--version",
+        "config",
+        "cache",
+        "download",
+        "uninstall",
+        "index",
+        "inspect",
+        "hash",
+        "wheel",
+    ];
+    let pip = program("pip") || program("pip3");
+    if pip && lower.trim_end().ends_with(UNKNOWN_PART) && !known.iter().any(|k| has(k)) {
+        return Some(
+            Hit::of(
+                &PY_PIP_INSTALL,
+                "pip is started with words that are made at run time.",
+            )
+            .at(Severity::Medium),
+        );
+    }
     let clones = program("git") && (has("clone") || has("pull") || has("submodule"));
     clones.then(|| {
         Hit::of(

@@ -13,7 +13,7 @@ use crate::scan::python::taint::{SourceKind, cleared};
 pub(in crate::scan::python) fn bit_of(sink: Sink) -> u8 {
     match sink {
         Sink::Code | Sink::Import | Sink::Deser => cleared::CODE,
-        Sink::Command => cleared::COMMAND,
+        Sink::Command | Sink::Word => cleared::COMMAND,
         Sink::ReadPath | Sink::WritePath | Sink::RemovePath | Sink::ServePath => cleared::PATH,
         Sink::Url => cleared::URL,
         Sink::Send => 0,
@@ -43,6 +43,14 @@ pub(in crate::scan::python) fn judge_flow(
             Hit::of(rule.rule, end).at(High.min(rule.rule.severity.max(Medium)))
         }
         (Sink::Command, K::Request | K::NodeInput) => Hit::of(rule.rule, end).at(High),
+        (Sink::Word, K::Request | K::NodeInput | K::Remote | K::Peer) => Hit::of(
+            rule.rule,
+            format!(
+                "{} is told to a program by {}().",
+                capital(kind.phrase()),
+                super::shown_name(name)
+            ),
+        ),
         (Sink::Command, K::Argument) => Hit::of(rule.rule, end).at(Medium),
         (Sink::Import, K::Request | K::NodeInput) => Hit::of(rule.rule, end),
         (Sink::Import, K::Remote | K::Peer) => Hit::of(rule.rule, end).at(Critical),
@@ -68,7 +76,8 @@ pub(in crate::scan::python) fn judge_flow(
         (Sink::WritePath | Sink::RemovePath, K::Remote | K::Peer) => Hit::of(
             &PY_PATH_FROM_INPUT,
             "A reply from the network names a file that is written or removed.",
-        ),
+        )
+        .at(Low),
         (Sink::Url, K::Request) => Hit::of(
             rule.rule,
             "A request names whom to connect to, and nothing checks it.",
@@ -85,6 +94,14 @@ pub(in crate::scan::python) fn judge_flow(
                 super::shown_name(name)
             ),
         ),
+        (Sink::Send, K::Secret) => Hit::of(
+            &PY_SECRET_SENT,
+            format!(
+                "A secret out of the environment leaves through {}().",
+                super::shown_name(name)
+            ),
+        )
+        .at(Medium),
         (Sink::Send, K::HostInfo) => Hit::of(
             &PY_HOST_INFO_SENT,
             format!(
