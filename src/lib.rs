@@ -33,7 +33,9 @@
 //! | what `--json` prints | `render::json_output`; the codes of errors are [`problem::ProblemKind`] |
 //! | what moved between two locks | [`lock::difference`]; of the commits of comfy.lock, [`history`] |
 //! | what a bisect tries next | [`bisect::PrefixSearch`]; the files of a try, [`bisect::mixture`] |
-//! | what code and model files can do | [`scan`]: `scan::finding` is what is found, `scan::rules` the table of rules, a file for each family |
+//! | what code and model files can do | [`scan`]: `scan::finding` is what is found, `scan::rules` the table of rules, a file for each family; `scan::unit` says which scanner a file gets |
+//! | what parses files that nobody trusts | `host::scan::parser`, a process that can do nothing else; `host::scan::process` starts it and notices its crash |
+//! | what people have accepted | [`lock::reviews`] is the record; `scan::acceptance` what it covers; [`review`] shows and makes it |
 //! | whether a model file holds data alone | [`scan::model_file`], by content: `pickle::machine` runs a pickle without its calls, `pickle::globals` says what it may name |
 //! | what a command does | [`cli`]: a file for each command |
 //!
@@ -94,6 +96,8 @@
 //!   search permission on a folder above one.
 //! * **sealed**: owned by root, and compared by content; **fingerprint**: the sum of what stat(2)
 //!   says of a tree.
+//! * **finding**: a place that can do something; **capability**: its category; **intent**: what it is
+//!   for; **carrier**: a file that brings code along. **acceptance**: a person's word for a tree.
 //! * **drift**: a difference from what the last apply left. **unknown**: what could not be read,
 //!   which is never taken for absent.
 //! * **record**: a file that one process of comfy leaves for another. **role**: a hidden

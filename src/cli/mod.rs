@@ -82,7 +82,7 @@ const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("COMFY_BUILD
         it\n  comfy plan                  show what would change on this machine\n  comfy \
         apply                 change it\n\nExit codes: 0 success, 1 error, 130 interrupted; 2 \
         differences or findings: plan\n--exit-code, lock --check, outdated --exit-code, verify, \
-        doctor. exec and shell return the\nprogram's own exit code.\n\nEnvironment:\n  \
+        doctor, scan. exec and shell return the\nprogram's own exit code.\n\nEnvironment:\n  \
         COMFY_MIRRORS               FROM=TO;…: fetch repositories from another place\n  \
         COMFY_UV                    the uv to use [default: from PATH, else a pinned one that \
         comfy fetches]\n  HF_TOKEN, HF_ENDPOINT, CIVITAI_API_TOKEN, CIVITAI_ENDPOINT, AWS_…, \
