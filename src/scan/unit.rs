@@ -1,6 +1,6 @@
 //! What is scanned together: one node, or one folder.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use super::carrier::{self, EntryFacts};
@@ -36,6 +36,16 @@ impl UnitScan {
     /// # Errors
     /// It cannot be read.
     pub(crate) fn add_file(
+        &mut self,
+        facts: &EntryFacts,
+        content: &dyn ReadAt,
+    ) -> io::Result<FileFindings> {
+        let mut found = self.examine_file(facts, content)?;
+        found.findings = limit_findings(found.findings);
+        Ok(found)
+    }
+
+    fn examine_file(
         &mut self,
         facts: &EntryFacts,
         content: &dyn ReadAt,
@@ -99,8 +109,37 @@ impl UnitScan {
             })
             .collect();
         found.extend(python::scan_python(&self.sources, begin));
-        found
+        limit_findings(found)
     }
+}
+
+/// More of one rule in one file say nothing new, and a file that is made for it has a million.
+const MOST_ALIKE: usize = 100;
+/// More findings than anybody reads.
+const MOST: usize = 20_000;
+
+/// Keeps so many findings of each rule in each file; the last one says how many there are.
+fn limit_findings(findings: Vec<Finding>) -> Vec<Finding> {
+    let mut counts: BTreeMap<(String, &'static str), usize> = BTreeMap::new();
+    let mut kept: Vec<Finding> = Vec::new();
+    for f in findings {
+        let n = counts.entry((f.path.clone(), f.rule.id)).or_default();
+        *n += 1;
+        if *n <= MOST_ALIKE && kept.len() < MOST {
+            kept.push(f);
+        }
+    }
+    for ((path, rule), n) in counts {
+        let more = n.saturating_sub(MOST_ALIKE);
+        let last = kept
+            .iter_mut()
+            .rev()
+            .find(|f| f.path == path && f.rule.id == rule);
+        if let (1.., Some(last)) = (more, last) {
+            last.message = format!("{} ({more} more like it in this file)", last.message);
+        }
+    }
+    kept
 }
 
 /// Whether a file is Python by its name, or by its first line.
@@ -109,4 +148,29 @@ fn is_python(path: &str, head: &[u8]) -> bool {
     let by_name = [".py", ".pyw", ".pyi"].iter().any(|e| lower.ends_with(e));
     let first = head.split(|b| *b == b'\n').next().unwrap_or_default();
     by_name || first.starts_with(b"#!") && first.windows(6).any(|w| w == b"python")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_a_million_findings_is_cut_and_says_so() {
+        let text = "eval(x)\n".repeat(5000);
+        let facts = EntryFacts {
+            path: "a.js".into(),
+            executable: false,
+        };
+        let found = UnitScan::default()
+            .add_file(&facts, &text.as_bytes())
+            .unwrap();
+        assert_eq!(found.findings.len(), MOST_ALIKE);
+        assert!(found.findings[MOST_ALIKE - 1].message.contains("4900 more"));
+    }
+
+    #[test]
+    fn a_cell_of_a_notebook_and_a_script_without_extension_are_python() {
+        assert!(is_python("a.PYW", b"") && is_python("run", b"#!/usr/bin/env python3\n"));
+        assert!(!is_python("run", b"#!/bin/sh\n# python\n") && !is_python("a.txt", b"exec(1)"));
+    }
 }
