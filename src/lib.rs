@@ -34,6 +34,7 @@
 //! | what moved between two locks | [`lock::difference`]; of the commits of comfy.lock, [`history`] |
 //! | what a bisect tries next | [`bisect::PrefixSearch`]; the files of a try, [`bisect::mixture`] |
 //! | what code and model files can do | [`scan`]: `scan::finding` is what is found, `scan::rules` the table of rules, a file for each family |
+//! | what is known against a pin | [`advisory`]: comfy's own table, `uv audit` and when something was pinned |
 //! | what a command does | [`cli`]: a file for each command |
 //!
 //! To add a kind: its address in [`ids`], a file in [`kinds`], a line in [`kinds::KINDS`]; what root
@@ -59,13 +60,14 @@
 //! pure    adopt     text problem tree manifest
 //! pure    lock      text problem progress tree manifest
 //! pure    scan      text problem manifest lock
+//! pure    advisory  text problem manifest lock scan
 //! pure    desired   text problem ids roles manifest lock
 //! pure    plan      text problem ids manifest lock desired
 //! pure    kinds     text problem ids manifest lock desired plan
 //! pure    confine   text manifest desired
 //! pure    bisect    text problem manifest lock
-//! effects render    text problem progress ids scan manifest lock plan
-//! effects host      text problem progress ids roles tree adopt scan manifest lock desired plan confine
+//! effects render    text problem progress ids scan advisory manifest lock plan
+//! effects host      text problem progress ids roles tree adopt scan advisory manifest lock desired plan confine
 //! effects doctor    manifest plan
 //! effects history   text problem lock host
 //! effects review    text problem manifest lock scan tree host
@@ -75,7 +77,7 @@
 //! effects apply     text problem progress ids manifest desired plan kinds render host records
 //! effects project   text problem manifest lock desired plan host
 //! effects demo      text problem render host
-//! effects cli       text problem progress ids roles tree workflow manifest adopt scan lock desired plan kinds bisect render host history review doctor records gateway launch apply project demo
+//! effects cli       text problem progress ids roles tree workflow manifest adopt scan advisory lock desired plan kinds bisect render host history review doctor records gateway launch apply project demo
 //! ```
 //!
 //! # Glossary
@@ -100,6 +102,7 @@
 //!   what it may touch. **egress**: connections out of it.
 
 mod adopt;
+mod advisory;
 mod apply;
 mod bisect;
 pub mod cli;
