@@ -60,7 +60,7 @@
 //! pure    adopt     text problem tree manifest
 //! pure    lock      text problem progress tree manifest
 //! pure    scan      text problem manifest lock
-//! pure    advisory  text problem manifest lock scan
+//! pure    advisory  text problem tree manifest lock scan
 //! pure    desired   text problem ids roles manifest lock
 //! pure    plan      text problem ids manifest lock desired
 //! pure    kinds     text problem ids manifest lock desired plan

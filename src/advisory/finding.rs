@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::osv::{Advisory, AdvisoryKind};
+use super::osv::{Advisory, AdvisoryKind, Window};
 use super::packages::AuditedPackage;
 use crate::scan::finding::Severity;
 use crate::text::escape_text;
@@ -66,6 +66,10 @@ pub(crate) struct AuditFinding {
     /// Who asks for the package.
     pub by: Vec<String>,
     pub link: Option<String>,
+    /// Servers that malware talks to.
+    pub hosts: Vec<String>,
+    /// When it could be had.
+    pub window: Option<Window>,
 }
 
 impl AuditFinding {
@@ -75,6 +79,7 @@ impl AuditFinding {
         subject: Subject,
         uncertain: Option<String>,
     ) -> AuditFinding {
+        let facts = advisory.facts();
         AuditFinding {
             subject,
             kind: match advisory.kind() {
@@ -99,6 +104,8 @@ impl AuditFinding {
             fixed: advisory.fixed_versions(),
             by: Vec::new(),
             link: advisory.references.first().map(|r| r.url.clone()),
+            hosts: facts.indicators.hosts,
+            window: facts.window,
         }
     }
 
@@ -140,6 +147,8 @@ impl AuditFinding {
             fixed: Vec::new(),
             by: Vec::new(),
             link: None,
+            hosts: Vec::new(),
+            window: None,
         }
     }
 
@@ -181,6 +190,27 @@ impl AuditFinding {
         }
     }
 
+    /// `it talks to example.com; it could be had from 2024-12-04 to 2024-12-07`
+    pub(crate) fn traces_text(&self) -> Option<String> {
+        let mut out = Vec::new();
+        if !self.hosts.is_empty() {
+            out.push(format!("it talks to {}", self.hosts.join(", ")));
+        }
+        let window = self.window.as_ref();
+        match window.map(|w| (w.from.as_deref(), w.to.as_deref())) {
+            Some((Some(from), Some(to))) if from == to => {
+                out.push(format!("it could be had on {from}"));
+            }
+            Some((Some(from), Some(to))) => {
+                out.push(format!("it could be had from {from} to {to}"))
+            }
+            Some((Some(from), None)) => out.push(format!("it could be had since {from}")),
+            Some((None, Some(to))) => out.push(format!("it could be had until {to}")),
+            _ => {}
+        }
+        (!out.is_empty()).then(|| escape_text(&out.join("; ")))
+    }
+
     /// `asked for by node.x, diffusers`
     pub(crate) fn by_text(&self) -> Option<String> {
         let by = escape_text(&self.by.join(", "));
@@ -201,7 +231,8 @@ impl AuditFinding {
 
     /// `fixed in 2.6.0 or 3.1`, or that it is not.
     pub(crate) fn fixed_text(&self) -> Option<String> {
-        if !matches!(self.kind, FindingKind::Vulnerability | FindingKind::Banned) {
+        let is_mended = matches!(self.kind, FindingKind::Vulnerability | FindingKind::Banned);
+        if !is_mended || self.id.is_none() {
             return None;
         }
         Some(match &self.fixed[..] {

@@ -111,7 +111,7 @@ pub(crate) struct Indicators {
 }
 
 /// When it could be had; days.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, serde::Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Window {
     pub from: Option<String>,

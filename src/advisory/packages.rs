@@ -193,6 +193,8 @@ pub(crate) fn findings_of(
             fixed: a.fixed.clone(),
             by: by.clone(),
             link: a.link.clone(),
+            hosts: Vec::new(),
+            window: None,
         }
     };
     let of_status = |s: &ProjectStatus| {

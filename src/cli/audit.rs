@@ -20,7 +20,7 @@ use crate::text::{count_of, escape_text};
         what was pinned once, and when it was live here\n  comfy audit --advisories \
         https://example.com/nodes.json#sha256=…\n\nExits with 2 if anything at or above --fail-on is \
         found. Malware and banned versions are critical;\na vulnerability of a package is high, since \
-        uv does not tell how bad it is."
+        uv does not tell how bad it is. Packages that were never compared, since the service did not\nanswer, count as critical."
 )]
 pub(crate) struct AuditArgs {
     /// Ask no server; use the answers that were kept
@@ -65,6 +65,8 @@ pub(crate) fn run(global: &GlobalArgs, args: &AuditArgs) -> Result<u8> {
     }
     let worst = audit.findings.iter().map(|f| f.severity).max();
     let worst = worst.max(past.iter().map(|p| p.finding.severity).max());
+    // What nobody was ever asked of may be anything.
+    let worst = worst.max(audit.packages.has_unknown().then_some(Severity::Critical));
     Ok(if args.fail_on.is_reached(worst) {
         EXIT_FINDINGS
     } else {
@@ -109,7 +111,7 @@ fn audit_text(audit: &Audit, table: &str) -> String {
         .filter_map(count)
         .collect();
     out += &match &counts[..] {
-        [] => "Nothing is known against what comfy.lock pins.".to_string(),
+        [] => audit.packages.nothing_text().to_string(),
         counts => format!(
             "{}: {}.",
             count_of(audit.findings.len(), "finding"),
@@ -137,7 +139,7 @@ fn finding_text(f: &AuditFinding) -> String {
         .flatten()
         .collect();
     let link = f.link.as_deref().map(escape_text);
-    for line in [Some(summary), Some(more.join("; ")), link] {
+    for line in [Some(summary), f.traces_text(), Some(more.join("; ")), link] {
         out.extend(
             line.filter(|l| !l.is_empty())
                 .map(|l| format!("      {l}\n")),

@@ -48,6 +48,19 @@ pub(crate) struct ComparedPackages {
 }
 
 impl ComparedPackages {
+    /// Whether a service is there to ask, and never answered of some package.
+    pub(super) fn has_unknown(&self) -> bool {
+        self.service.is_some() && self.unknown > 0
+    }
+
+    /// What is said where nothing was found.
+    pub(super) fn nothing_text(&self) -> &'static str {
+        match self.unknown {
+            0 => "Nothing is known against what comfy.lock pins.",
+            _ => "Nothing was found; not all packages were compared.",
+        }
+    }
+
     pub(super) fn text(&self) -> String {
         let Some(service) = &self.service else {
             return "Packages: not compared, since COMFY_ADVISORY_SERVICE is off.".into();
@@ -59,7 +72,7 @@ impl ComparedPackages {
         let server = escape_text(host_and_port(service));
         let when = self.oldest.as_deref().map_or(String::new(), age_text);
         let compared = match (self.compared, self.unknown) {
-            (0, _) => return format!("Packages: {all} never compared with {server}."),
+            (0, _) => return format!("Packages: none of {all} was ever compared with {server}."),
             (_, 0) => all,
             (n, _) => format!("{n} of {all}"),
         };
@@ -109,7 +122,7 @@ pub(crate) fn audit_lock(
         &MatchScope::default(),
         &StoredParts::of_store(git),
     );
-    findings.extend(similar_nodes(lock));
+    findings.extend(similar_nodes(lock, |_| true));
     let asked = lock.python.as_ref().map_or_else(AuditedPackages::new, |p| {
         packages::audited_packages(p, |_| true)
     });
@@ -234,8 +247,8 @@ fn registry_statuses(lock: &Lock, net: &NetEnv, notes: &mut Vec<String>) -> Vec<
     out
 }
 
-/// Nodes whose id or repository is one letter from that of a popular one.
-fn similar_nodes(lock: &Lock) -> Vec<AuditFinding> {
+/// Nodes, of those that are wanted, whose id or repository is one letter from that of a popular one.
+pub(super) fn similar_nodes(lock: &Lock, is_wanted: impl Fn(&str) -> bool) -> Vec<AuditFinding> {
     let similar = |(node, pin): (&String, &RepositoryPin)| {
         let source = pin.source();
         let name = match source {
@@ -262,5 +275,6 @@ fn similar_nodes(lock: &Lock) -> Vec<AuditFinding> {
             ),
         ))
     };
-    lock.nodes.iter().filter_map(similar).collect()
+    let nodes = lock.nodes.iter().filter(|(node, _)| is_wanted(node));
+    nodes.filter_map(similar).collect()
 }

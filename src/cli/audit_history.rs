@@ -32,7 +32,7 @@ pub(crate) struct PastFinding {
 }
 
 impl PastFinding {
-    /// `you ran it from 3 to 9 December 2024 (live on this machine); pinned from …`
+    /// `you ran it from 3 to 9 December 2024 (live on this machine); comfy.lock pinned it from …`
     pub(crate) fn text(&self) -> String {
         let local = |seconds: i64| {
             let utc = chrono::DateTime::from_timestamp(seconds, 0).unwrap_or_default();
@@ -42,10 +42,10 @@ impl PastFinding {
             let texts: Vec<String> = spans.iter().map(|s| s.text(&local)).collect();
             texts.join(", ")
         };
-        let pinned = format!("pinned {}", all(&self.pinned));
+        let pinned = format!("comfy.lock pinned it {}", all(&self.pinned));
         match &self.live[..] {
-            [] => format!("{pinned}; never live on this machine"),
-            live => format!("live on this machine {}; {pinned}", all(live)),
+            [] => format!("{pinned}; it was never live on this machine"),
+            live => format!("you ran it {} (live on this machine); {pinned}", all(live)),
         }
     }
 }
@@ -56,8 +56,7 @@ struct ReadVersion {
     lock: Lock,
 }
 
-/// Compares every comfy.lock that was committed; those of now are left out, unless they were live
-/// here.
+/// Compares every comfy.lock that was committed.
 ///
 /// # Errors
 /// There is no repository; Ctrl-C.

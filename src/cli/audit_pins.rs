@@ -1,17 +1,22 @@
 //! What `lock` and `update` tell of advisories: of what moves, before comfy.lock is written.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use rayon::prelude::*;
+
+use super::audit_findings;
 use crate::advisory::finding::{AuditFinding, FindingKind};
 use crate::advisory::matching::{self, MatchScope};
 use crate::advisory::packages::{self, answer_key};
 use crate::advisory::similar;
 use crate::advisory::table::embedded_table;
 use crate::host::advisories::{PackageAuditor, StoredParts};
+use crate::host::build::venv::provenance::{self, PublisherQuery};
 use crate::host::env;
 use crate::host::uv::UvRunner;
 use crate::lock::difference::LockDifference;
+use crate::lock::publishers;
 use crate::lock::resolve::ResolvedLock;
 use crate::lock::{Lock, LockedPython, part_address};
 use crate::manifest::ScanPolicy;
@@ -22,8 +27,75 @@ use crate::text::{count_of, escape_text};
 
 /// `lock` waits so long for the service.
 const LIMIT: Duration = Duration::from_secs(5);
+/// Publishers are asked for so long; those of the rest stay unknown.
+const PUBLISHER_LIMIT: Duration = Duration::from_secs(15);
 /// So many are told of one lock.
 const TOLD: usize = 10;
+
+/// Records who published the packages that moved, and tells where that is somebody else than before.
+///
+/// # Errors
+/// Ctrl-C.
+pub(crate) fn record_publishers(
+    project: &ComfyProject,
+    resolved: &mut ResolvedLock,
+    offline: bool,
+) -> Result<()> {
+    let old = project.lock.as_ref().and_then(|(l, _)| l.python.as_ref());
+    let Some(python) = &mut resolved.lock.python else {
+        return Ok(());
+    };
+    let asked = publishers::unasked_packages(python, old);
+    if asked.is_empty() || offline || project.manifest.policy.scan == ScanPolicy::Off {
+        return Ok(());
+    }
+    let net = env::net_env()?;
+    let deadline = Instant::now() + PUBLISHER_LIMIT;
+    let ask = |at: &usize| {
+        let package = &python.packages[*at];
+        let mut indexes = python.indexes.iter();
+        let index = indexes.find(|x| Some(&x.name) == package.index.as_ref());
+        let query = PublisherQuery {
+            package: &package.name,
+            index: index.map(|x| x.url.as_str()),
+            files: package.wheels.iter().map(|w| w.file.as_str()).collect(),
+        };
+        provenance::find_publisher(&net, &query, deadline)
+    };
+    let answers: Vec<_> = with_threads(|| asked.par_iter().map(ask).collect());
+    if crate::host::signals::is_interrupted() {
+        return Err(Problem::interrupted());
+    }
+    let (mut told, mut failures) = (Vec::new(), Vec::new());
+    for (at, answer) in asked.into_iter().zip(answers) {
+        match answer {
+            Ok(publisher) => {
+                python.packages[at].publisher = publisher;
+                told.push(at);
+            }
+            Err(why) => failures.push(why),
+        }
+    }
+    if let Some(first) = failures.first() {
+        render::print_note(&format!(
+            "the publishers of {} are not known: {}",
+            count_of(failures.len(), "package"),
+            escape_text(first)
+        ));
+    }
+    for remark in publishers::publisher_remarks(python, old, &told) {
+        render::print_warning(&remark);
+    }
+    Ok(())
+}
+
+/// Waiting for servers needs more threads than there are processors.
+fn with_threads<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    match rayon::ThreadPoolBuilder::new().num_threads(16).build() {
+        Ok(pool) => pool.install(work),
+        Err(_) => work(),
+    }
+}
 
 /// Compares what moved with advisories, and tells what is known.
 ///
@@ -42,6 +114,9 @@ pub(crate) fn audit_resolved(
     let store = StoredParts::of_store(project::git_store(project, true)?);
     let table = embedded_table();
     let mut found = matching::match_lock(&table.advisories, &resolved.lock, &scope, &store);
+    let moved_parts = scope.parts.clone().unwrap_or_default();
+    let has_moved = |node: &str| moved_parts.contains(&part_address(node));
+    found.extend(audit_findings::similar_nodes(&resolved.lock, has_moved));
     if let Some(python) = &resolved.lock.python {
         found.extend(moved_packages(project, python, &scope, offline)?);
     }

@@ -41,6 +41,7 @@ pub(crate) fn run(global: &GlobalArgs, args: &LockArgs) -> Result<u8> {
     }
     let mut resolved = resolve_project(&project, &UpdatePolicy::Keep, args.offline)?;
     let scan = scan_pins::scan_resolved(&project, &mut resolved, args.offline)?;
+    audit_pins::record_publishers(&project, &mut resolved, args.offline)?;
     let advisories = audit_pins::audit_resolved(&project, &resolved, args.offline)?;
     let written = write_lock(&project, &resolved)?;
     set_json_data(&resolved, &scan, &advisories, written);

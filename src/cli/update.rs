@@ -35,6 +35,7 @@ pub(crate) fn run(global: &GlobalArgs, args: &UpdateArgs) -> Result<u8> {
     };
     let mut resolved = resolve_project(&project, &UpdatePolicy::Move(&args.names), false)?;
     let scan = scan_pins::scan_resolved(&project, &mut resolved, false)?;
+    audit_pins::record_publishers(&project, &mut resolved, false)?;
     let advisories = audit_pins::audit_resolved(&project, &resolved, false)?;
     // Printed only once it is true.
     let wrote = !args.dry_run && write_lock(&project, &resolved)?;

@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 use super::git::distance::KnownCommits;
 use super::git::{GitStore, NetEnv};
 use super::models::web::{WebClient, WebRefusal, WebRequest};
+use super::net::http;
 use super::uv::UvRunner;
 use crate::advisory::matching::PartKnowledge;
 use crate::advisory::osv;
@@ -118,17 +119,19 @@ impl PackageAuditor<'_> {
     /// Ctrl-C.
     pub(crate) fn ask(&self, packages: &AuditedPackages) -> Result<PackageAnswers> {
         let file = self.cache.join("advisories.json");
-        let service = self.service.clone().unwrap_or_default();
+        let Some(service) = self.service.clone() else {
+            return Ok(PackageAnswers::default());
+        };
         let mut kept = std::fs::read(&file)
             .ok()
             .and_then(|text| serde_json::from_slice::<KeptAnswers>(&text).ok())
-            .filter(|k| k.service == service || service.is_empty())
+            .filter(|k| k.service == service)
             .unwrap_or_default();
         let mut failure = None;
-        if !self.uv.offline && !service.is_empty() && !packages.is_empty() {
+        if !self.uv.offline && !packages.is_empty() {
             match self.ask_service(packages, &service) {
                 Ok(answers) => {
-                    kept.service = service;
+                    kept.service = service.clone();
                     kept.packages.extend(answers);
                     // A cache that cannot be written is no reason to fail.
                     if let Ok(text) = serde_json::to_vec(&kept) {
@@ -136,7 +139,10 @@ impl PackageAuditor<'_> {
                     }
                 }
                 Err(p) if p.is_interrupted() => return Err(p),
-                Err(p) => failure = Some(p.message),
+                Err(p) => {
+                    let server = http::host_and_port(&service);
+                    failure = Some(format!("{server}: {}", p.message));
+                }
             }
         }
         let known = packages.keys().filter_map(|key| {

@@ -71,10 +71,7 @@ impl UvRunner {
 
     /// The index that is asked where a package names none, without a password.
     fn default_index(&self) -> String {
-        let vars = &self.net.vars;
-        let named = ["UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL"];
-        let address = named.iter().find_map(|n| vars.get(*n));
-        let address = address.map_or("https://pypi.org/simple", String::as_str);
+        let address = self.net.default_index();
         match address.split_once("://") {
             Some((scheme, rest)) => {
                 let path = rest.find('/').map_or("", |at| &rest[at..]);
