@@ -37,6 +37,7 @@
 //! | what parses files that nobody trusts | `host::scan::parser`, a process that can do nothing else; `host::scan::process` starts it and notices its crash |
 //! | what people have accepted | [`lock::reviews`] is the record; `scan::acceptance` what it covers; [`review`] shows and makes it |
 //! | whether a model file holds data alone | [`scan::model_file`], by content: `pickle::machine` runs a pickle without its calls, `pickle::globals` says what it may name |
+//! | what is known against a pin | [`advisory`]: comfy's own table, `uv audit` and when something was pinned |
 //! | what a command does | [`cli`]: a file for each command |
 //!
 //! To add a kind: its address in [`ids`], a file in [`kinds`], a line in [`kinds::KINDS`]; what root
@@ -63,13 +64,14 @@
 //! pure    adopt     text problem tree manifest
 //! pure    lock      text problem progress safetensors tree manifest
 //! pure    scan      text problem safetensors manifest lock
+//! pure    advisory  text problem tree manifest lock scan
 //! pure    desired   text problem ids roles manifest lock
 //! pure    plan      text problem ids manifest lock desired
 //! pure    kinds     text problem ids manifest lock desired plan
 //! pure    confine   text manifest desired
 //! pure    bisect    text problem manifest lock
-//! effects render    text problem progress ids scan manifest lock plan
-//! effects host      text problem progress ids roles safetensors tree adopt scan manifest lock desired plan confine
+//! effects render    text problem progress ids scan advisory manifest lock plan
+//! effects host      text problem progress ids roles safetensors tree adopt scan advisory manifest lock desired plan confine
 //! effects doctor    manifest plan
 //! effects history   text problem lock host
 //! effects review    text problem manifest lock scan tree host
@@ -79,7 +81,7 @@
 //! effects apply     text problem progress ids manifest desired plan kinds render host records
 //! effects project   text problem manifest lock desired plan host
 //! effects demo      text problem render host
-//! effects cli       text problem progress ids roles safetensors tree workflow manifest adopt scan lock desired plan kinds bisect render host history review doctor records gateway launch apply project demo
+//! effects cli       text problem progress ids roles safetensors tree workflow manifest adopt scan advisory lock desired plan kinds bisect render host history review doctor records gateway launch apply project demo
 //! ```
 //!
 //! # Glossary
@@ -106,6 +108,7 @@
 //!   what it may touch. **egress**: connections out of it.
 
 mod adopt;
+mod advisory;
 mod apply;
 mod bisect;
 pub mod cli;

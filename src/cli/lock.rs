@@ -2,7 +2,8 @@ use std::collections::BTreeSet;
 
 use rayon::prelude::*;
 
-use super::{GlobalArgs, scan_pins};
+use super::{GlobalArgs, audit_pins, scan_pins};
+use crate::advisory::finding::AuditFinding;
 use crate::host::fs;
 use crate::host::git::ref_membership::RefMembership;
 use crate::host::models::resolver::HostModelResolver;
@@ -40,8 +41,10 @@ pub(crate) fn run(global: &GlobalArgs, args: &LockArgs) -> Result<u8> {
     }
     let mut resolved = resolve_project(&project, &UpdatePolicy::Keep, args.offline)?;
     let scan = scan_pins::scan_resolved(&project, &mut resolved, args.offline)?;
+    audit_pins::record_publishers(&project, &mut resolved, args.offline)?;
+    let advisories = audit_pins::audit_resolved(&project, &resolved, args.offline)?;
     let written = write_lock(&project, &resolved)?;
-    set_json_data(&resolved, &scan, written);
+    set_json_data(&resolved, &scan, &advisories, written);
     scan_pins::print_moved(&resolved.moved, &scan, false, false);
     let new = resolved
         .moved
@@ -134,12 +137,18 @@ pub(crate) fn warn_off_ref(
 
 /// `10 repositories, 158 Python packages, 12 models`
 /// What `--json` prints of a lock that was made.
-pub(crate) fn set_json_data(resolved: &ResolvedLock, scan: &LockScan, written: bool) {
+pub(crate) fn set_json_data(
+    resolved: &ResolvedLock,
+    scan: &LockScan,
+    advisories: &[AuditFinding],
+    written: bool,
+) {
     render::json_output::set_data(&serde_json::json!({
         "written": written,
         "moved": resolved.moved,
         "remarks": resolved.remarks,
         "scan": scan.lines,
+        "advisories": advisories,
     }));
 }
 

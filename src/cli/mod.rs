@@ -5,6 +5,10 @@ mod accept;
 mod add;
 mod apply;
 mod approval;
+mod audit;
+mod audit_findings;
+mod audit_history;
+mod audit_pins;
 mod bisect;
 mod bisect_files;
 mod bisect_try;
@@ -82,8 +86,9 @@ const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("COMFY_BUILD
         it\n  comfy plan                  show what would change on this machine\n  comfy \
         apply                 change it\n\nExit codes: 0 success, 1 error, 130 interrupted; 2 \
         differences or findings: plan\n--exit-code, lock --check, outdated --exit-code, verify, \
-        doctor, scan. exec and shell return the\nprogram's own exit code.\n\nEnvironment:\n  \
+        doctor, scan, audit. exec and shell return the\nprogram's own exit code.\n\nEnvironment:\n  \
         COMFY_MIRRORS               FROM=TO;…: fetch repositories from another place\n  \
+        COMFY_ADVISORY_SERVICE      whom to ask for advisories of packages, in OSV's API, or off\n                              [default: https://api.osv.dev]\n  \
         COMFY_UV                    the uv to use [default: from PATH, else a pinned one that \
         comfy fetches]\n  HF_TOKEN, HF_ENDPOINT, CIVITAI_API_TOKEN, CIVITAI_ENDPOINT, AWS_…, \
         GOOGLE_…, AZURE_…\n                              servers and keys for fetching models\n  \
@@ -149,6 +154,7 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     Verify(verify::VerifyArgs),
     Scan(scan::ScanArgs),
+    Audit(audit::AuditArgs),
     Review(review::ReviewArgs),
     Accept(accept::AcceptArgs),
     Gc(gc::GcArgs),
@@ -326,6 +332,7 @@ fn run(cli: &CommandLine) -> Result<u8> {
         Command::Doctor(a) => doctor::run(g, a),
         Command::Verify(a) => verify::run(g, a),
         Command::Scan(a) => scan::run(g, a),
+        Command::Audit(a) => audit::run(g, a),
         Command::Review(a) => review::run(g, a),
         Command::Accept(a) => accept::run(g, a),
         Command::Gc(a) => gc::run(g, a),

@@ -61,7 +61,7 @@ enum ScanFormat {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum FailOn {
+pub(super) enum FailOn {
     Low,
     Medium,
     High,
@@ -70,7 +70,7 @@ enum FailOn {
 }
 
 impl FailOn {
-    fn is_reached(self, worst: Option<Severity>) -> bool {
+    pub(super) fn is_reached(self, worst: Option<Severity>) -> bool {
         let from = match self {
             FailOn::Low => Severity::Low,
             FailOn::Medium => Severity::Medium,

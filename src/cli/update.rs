@@ -1,6 +1,6 @@
 use super::lock::{resolve_project, write_lock};
 use super::rollback::{announce_commit, open_for_commit};
-use super::{GlobalArgs, scan_pins};
+use super::{GlobalArgs, audit_pins, scan_pins};
 use crate::lock::resolve::UpdatePolicy;
 use crate::problem::Result;
 use crate::project::ComfyProject;
@@ -35,9 +35,11 @@ pub(crate) fn run(global: &GlobalArgs, args: &UpdateArgs) -> Result<u8> {
     };
     let mut resolved = resolve_project(&project, &UpdatePolicy::Move(&args.names), false)?;
     let scan = scan_pins::scan_resolved(&project, &mut resolved, false)?;
+    audit_pins::record_publishers(&project, &mut resolved, false)?;
+    let advisories = audit_pins::audit_resolved(&project, &resolved, false)?;
     // Printed only once it is true.
     let wrote = !args.dry_run && write_lock(&project, &resolved)?;
-    super::lock::set_json_data(&resolved, &scan, wrote);
+    super::lock::set_json_data(&resolved, &scan, &advisories, wrote);
     scan_pins::print_moved(&resolved.moved, &scan, true, args.dry_run);
     if resolved.moved.is_empty() {
         render::print_note(&match &args.names[..] {

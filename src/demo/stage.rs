@@ -193,7 +193,8 @@ impl<'a> DemoTerminal<'a> {
             .current_dir(place.dotfiles())
             .env_clear()
             .env("HOME", place.home())
-            .env("COMFY_MIRRORS", place.mirrors());
+            .env("COMFY_MIRRORS", place.mirrors())
+            .env("COMFY_ADVISORY_SERVICE", "off");
         command
             .envs(
                 INHERITED

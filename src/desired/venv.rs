@@ -260,6 +260,7 @@ mod tests {
             accelerators: Vec::new(),
             marker: marker.map(str::to_string),
             by: Vec::new(),
+            publisher: None,
             wheels: vec![LockedWheel {
                 file: format!("{name}.whl"),
                 sha256: "0".repeat(64),

@@ -113,6 +113,27 @@ pub(crate) fn net_env() -> Result<NetEnv> {
     })
 }
 
+/// The service that is asked for advisories of packages, before mirrors; `None`: none is asked.
+///
+/// # Errors
+/// An address that is neither https:// nor on this machine.
+pub(crate) fn advisory_service() -> Result<Option<String>> {
+    const NAME: &str = "COMFY_ADVISORY_SERVICE";
+    let text = trimmed(NAME).unwrap_or_else(|| "https://api.osv.dev".into());
+    let text = text.trim_end_matches('/');
+    if text == "off" {
+        return Ok(None);
+    }
+    match crate::manifest::model_source(&format!("{text}/")) {
+        Ok(()) if text.starts_with("http") => Ok(Some(text.to_string())),
+        _ => Err(Problem::new(format!(
+            "{NAME}: `{}` is not an https:// address",
+            crate::text::escape_text(text)
+        ))
+        .with_hint("give the address of a service that speaks OSV's API, or `off`")),
+    }
+}
+
 /// The servers that models come from, by the names that their own tools give these variables
 /// (huggingface_hub's "Environment variables"; civitai's API reference; the AWS SDKs' reference),
 /// and the caller's keys for them.

@@ -1,5 +1,6 @@
 use crate::host::build::{interpreter, venv};
 pub(crate) mod accounts;
+pub(crate) mod advisories;
 pub(crate) mod browser;
 pub(crate) mod build;
 mod causes;

@@ -8,6 +8,7 @@ pub(crate) mod difference;
 pub(crate) mod markers;
 pub(crate) mod model_pin;
 pub(crate) mod newer;
+pub(crate) mod publishers;
 pub(crate) mod python;
 pub(crate) mod requirements;
 pub(crate) mod resolve;

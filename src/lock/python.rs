@@ -72,6 +72,9 @@ pub(crate) struct LockedPackage {
     pub marker: Option<String>,
     /// Who asked: `comfyui`, `node.NAME`, `comfy.toml`, or other packages.
     pub by: Vec<String>,
+    /// Who published its files, where the index told it (PEP 740): `github.com/OWNER/REPO
+    /// release.yml`.
+    pub publisher: Option<String>,
     pub wheels: Vec<LockedWheel>,
 }
 

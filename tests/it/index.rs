@@ -43,6 +43,8 @@ pub struct File {
     published: String,
     /// Whether HTML pages give its sha256.
     hashed: bool,
+    /// Repository and workflow (PEP 740).
+    publisher: Option<(&'static str, &'static str)>,
 }
 
 pub fn release(name: &str, version: &str) -> Release {
@@ -192,6 +194,7 @@ impl Release {
             metadata: Some(self.metadata()),
             published: LONG_AGO.into(),
             hashed: true,
+            publisher: None,
         }
     }
 
@@ -204,6 +207,7 @@ impl Release {
             metadata: None,
             published: LONG_AGO.into(),
             hashed: true,
+            publisher: None,
         }
     }
 }
@@ -211,6 +215,12 @@ impl Release {
 impl File {
     pub fn published(mut self, when: chrono::DateTime<chrono::Utc>) -> File {
         self.published = when.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+        self
+    }
+
+    /// With an attestation of this workflow.
+    pub fn published_by(mut self, repository: &'static str, workflow: &'static str) -> File {
+        self.publisher = Some((repository, workflow));
         self
     }
 
@@ -416,6 +426,17 @@ fn answer(path: &str, json: bool, state: &mut State) -> (&'static str, &'static 
         });
         return bytes.map_or(missing, |b| ("200 OK", "application/octet-stream", b));
     }
+    if let Some(name) = path.strip_prefix("/integrity/") {
+        let name = name.trim_end_matches("/provenance");
+        let publisher = state.files.get(name).and_then(|f| f.publisher);
+        return publisher.map_or(missing, |(repository, workflow)| {
+            let publisher =
+                serde_json::json!({ "kind": "GitHub", "repository": repository, "workflow": workflow });
+            let bundle = serde_json::json!({ "publisher": publisher, "attestations": [] });
+            let all = serde_json::json!({ "version": 1, "attestation_bundles": [bundle] });
+            ("200 OK", "application/json", all.to_string().into_bytes())
+        });
+    }
     let Some(package) = path
         .strip_prefix("/simple/")
         .map(|p| p.trim_end_matches('/'))
@@ -470,6 +491,7 @@ fn json_page(package: &str, files: &[&File]) -> String {
             "core-metadata": f.metadata.as_ref().map(|m| serde_json::json!({ "sha256": hex(m.as_bytes()) })),
             "size": f.bytes.len(),
             "upload-time": f.published,
+            "provenance": f.publisher.map(|_| format!("/integrity/{}/provenance", f.name)),
         })
     };
     let files: Vec<serde_json::Value> = files.iter().map(file).collect();

@@ -11,6 +11,7 @@
 
 mod accelerators;
 mod architecture;
+mod audit;
 mod bad_input;
 mod buckets;
 mod compiled;

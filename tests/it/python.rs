@@ -258,6 +258,13 @@ impl World {
         fs::read_to_string(self.lock_file()).unwrap_or_default()
     }
 
+    /// The packages of comfy.lock, without what differs.
+    pub fn normal_lock(&self) -> String {
+        let lock = self.lock();
+        let from = lock.find("[[python.packages]]").unwrap();
+        self.normal(&lock[from..])
+    }
+
     /// `name version` of every locked package.
     pub fn pins(&self) -> String {
         let lock: toml::Table = self.lock().parse().unwrap();

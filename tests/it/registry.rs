@@ -16,7 +16,7 @@ use crate::support::Upstream;
 type Archives = Arc<Mutex<BTreeMap<String, (Vec<u8>, &'static str)>>>;
 
 /// An archive as the registry serves it.
-fn archive(files: &[(&str, &str)]) -> Vec<u8> {
+pub fn archive(files: &[(&str, &str)]) -> Vec<u8> {
     let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
     for (path, content) in files {
         let mode = if path.ends_with(".sh") { 0o755 } else { 0o644 };
@@ -28,13 +28,13 @@ fn archive(files: &[(&str, &str)]) -> Vec<u8> {
 }
 
 /// The registry: the answers of its API, and its archives.
-struct Registry {
+pub struct Registry {
     server: Server,
     archives: Archives,
 }
 
 impl Registry {
-    fn start() -> Registry {
+    pub fn start() -> Registry {
         let archives = Archives::default();
         let known = Arc::clone(&archives);
         let server = Server::start(move |asked| {
@@ -72,13 +72,13 @@ impl Registry {
         Registry { server, archives }
     }
 
-    fn publish(&self, version: &str, status: &'static str, bytes: Vec<u8>) {
+    pub fn publish(&self, version: &str, status: &'static str, bytes: Vec<u8>) {
         let mut all = self.archives.lock().unwrap();
         all.insert(version.into(), (bytes, status));
     }
 
     /// The registry in the place of the real one, and a home in which folders are looked up.
-    fn set_up(&self, c: &mut Command) {
+    pub fn set_up(&self, c: &mut Command) {
         let url = self.server.url();
         let url = url.trim_end_matches('/');
         let github = c.get_envs().find(|(k, _)| *k == "COMFY_MIRRORS");

@@ -183,6 +183,7 @@ pub fn command(root: &Path) -> Command {
         .env("PATH", path)
         .env("HOME", root.join("home"))
         .env("NO_COLOR", "1")
+        .env("COMFY_ADVISORY_SERVICE", "off")
         .env(
             "COMFY_MIRRORS",
             format!("https://github.com/=file://{}/upstream/", root.display()),

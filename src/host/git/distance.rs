@@ -54,6 +54,17 @@ impl KnownCommits {
         })
     }
 
+    /// Returns whether a commit is `ancestor` or comes after it; `None` where the store lacks some of
+    /// the history.
+    pub(crate) fn has_commit(&self, repo: &str, commit: &ObjectId, ancestor: &str) -> Option<bool> {
+        let ancestor = Oid::from_str(ancestor).ok()?;
+        self.look(repo, |history| {
+            let commit = Oid::from_bytes(&commit.0).ok()?;
+            let all = history.ancestors(commit, &HashSet::new())?;
+            Some(all.contains(&ancestor))
+        })
+    }
+
     fn look<T>(&self, repo: &str, look: impl FnOnce(&mut KnownHistory) -> Option<T>) -> Option<T> {
         let mut all = self.histories.borrow_mut();
         let open = || {

@@ -48,6 +48,14 @@ pub struct NetEnv {
 }
 
 impl NetEnv {
+    /// The index that is asked where a package names none, as uv takes it.
+    pub(crate) fn default_index(&self) -> &str {
+        ["UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL"]
+            .iter()
+            .find_map(|n| self.vars.get(*n))
+            .map_or("https://pypi.org/simple", String::as_str)
+    }
+
     /// The seconds without a byte after which comfy gives up on a server.
     pub(crate) fn stall_timeout(&self) -> u64 {
         self.vars

@@ -2,6 +2,7 @@
 //! as the caller where it resolves, as the build uid where it fetches an interpreter. It installs
 //! nothing.
 
+mod audit;
 mod own_wheels;
 pub(crate) mod program;
 pub(crate) mod sealed_copy;
@@ -10,6 +11,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use super::env;
 use crate::host::build::venv::wheel_fetch;
@@ -94,12 +96,24 @@ impl UvRunner {
     ///
     /// # Errors
     /// If uv fails, with its message.
-    pub(crate) fn run_command(
+    pub(crate) fn run_command(&self, command: Command, tick: &dyn Fn()) -> Result<String, UvError> {
+        let ended = self.run_until(command, tick, None)?;
+        if ended.code == Some(0) {
+            Ok(ended.stdout)
+        } else {
+            Err(read_error(&ended.stderr, ended.code))
+        }
+    }
+
+    /// The same, whatever its exit code is, and no longer than `limit`.
+    fn run_until(
         &self,
         mut command: Command,
         tick: &dyn Fn(),
-    ) -> Result<String, UvError> {
+        limit: Option<Duration>,
+    ) -> Result<EndedUv, UvError> {
         let start = || "start uv".to_string();
+        let began = Instant::now();
         let mut child = command.spawn().with_context(start)?;
         let (mut out, mut err) = (child.stdout.take(), child.stderr.take());
         let read = |from: Option<&mut dyn std::io::Read>| {
@@ -115,26 +129,37 @@ impl UvRunner {
                 if let Some(status) = child.try_wait().context("wait for uv")? {
                     break status;
                 }
-                if crate::host::signals::is_interrupted() {
+                let late = limit.filter(|limit| began.elapsed() > *limit);
+                if crate::host::signals::is_interrupted() || late.is_some() {
                     // It may have exited already.
                     let _ = child.kill();
                     let _ = child.wait();
-                    return Err(Problem::interrupted().into());
+                    return Err(match late {
+                        Some(limit) => UvError::Said {
+                            kind: UvErrorKind::Unreachable,
+                            text: format!("there was no answer within {} s", limit.as_secs()),
+                        },
+                        None => Problem::interrupted().into(),
+                    });
                 }
                 tick();
-                std::thread::sleep(std::time::Duration::from_millis(10));
+                std::thread::sleep(Duration::from_millis(10));
             };
-            let (stdout, stderr) = (
-                stdout.join().unwrap_or_default(),
-                stderr.join().unwrap_or_default(),
-            );
-            if status.success() {
-                Ok(stdout)
-            } else {
-                Err(read_error(&stderr, status.code()))
-            }
+            Ok(EndedUv {
+                code: status.code(),
+                stdout: stdout.join().unwrap_or_default(),
+                stderr: stderr.join().unwrap_or_default(),
+            })
         })
     }
+}
+
+/// What a run of uv left.
+struct EndedUv {
+    /// `None`: a signal ended it.
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
 }
 
 /// What [`UvWorkspace::for_other_interpreter`] put into the markers, as uv quotes it.

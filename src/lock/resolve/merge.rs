@@ -8,6 +8,7 @@ use pep508_rs::pep440_rs::Version;
 use super::variants::SolvedLock;
 use crate::lock::LockedPython;
 use crate::lock::markers::marker_truth;
+use crate::lock::publishers::kept_publisher;
 use crate::lock::python::{LockedPackage, LockedWheel, PackageResolver, UnhashedWheel};
 use crate::lock::uv::response::{SolvedPackage, SolvedWheel};
 use crate::manifest::{LockPlatform, PythonSettings};
@@ -64,6 +65,7 @@ pub(super) fn merge_variants(
                 accelerators,
                 marker: p.truth.varies.then(|| p.marker.clone()),
                 by: m.by.iter().map(|b| (*b).clone()).collect(),
+                publisher: kept_publisher((&p.name, &p.version), &wheels, old),
                 wheels: wheels.clone(),
             };
             out.push(as_written_before(entry, python, old));

@@ -11,7 +11,8 @@ use serde::Deserialize;
 pub(crate) use crate::lock::wire::read::parse_lock;
 pub(crate) use crate::lock::wire::write::render_lock;
 
-/// The newest format: 2 has nodes of the registry and of folders, and reviews.
+/// The newest format: 2 has nodes of the registry and of folders, reviews,
+/// and publishers of packages.
 const VERSION: i64 = 2;
 const OLDEST_VERSION: i64 = 1;
 const AGAIN: &str = "restore it from git (after a merge conflict, take one side completely), then \
@@ -119,6 +120,7 @@ struct WirePackage {
     accelerators: Vec<String>,
     marker: Option<String>,
     by: Vec<String>,
+    publisher: Option<String>,
     wheels: Vec<WireWheel>,
 }
 

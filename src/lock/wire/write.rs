@@ -75,7 +75,9 @@ fn table_key(name: &str) -> String {
 /// The oldest format that can say it, so that older versions of comfy read what they can.
 fn format_version(lock: &Lock) -> i64 {
     let is_newer = |pin: &RepositoryPin| !pin.source().is_repository();
-    if lock.nodes.values().any(is_newer) || !lock.acceptances.is_empty() {
+    let packages = lock.python.iter().flat_map(|p| &p.packages);
+    let has_publishers = packages.into_iter().any(|p| p.publisher.is_some());
+    if lock.nodes.values().any(is_newer) || !lock.acceptances.is_empty() || has_publishers {
         VERSION
     } else {
         OLDEST_VERSION
@@ -194,6 +196,9 @@ pub(super) fn render_python(out: &mut String, p: &LockedPython) {
             let _ = writeln!(out, "marker = {}", quoted_string(marker));
         }
         let _ = writeln!(out, "by = {}", inline_list(&k.by));
+        if let Some(who) = &k.publisher {
+            let _ = writeln!(out, "publisher = {}", quoted_string(who));
+        }
         let size = |w: &LockedWheel| w.size.map_or(String::new(), |n| format!(", size = {n}"));
         write_list(
             out,

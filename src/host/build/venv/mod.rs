@@ -13,6 +13,7 @@ mod index_page;
 mod local_wheels;
 mod package_address;
 mod path_files;
+pub(crate) mod provenance;
 mod scripts;
 mod verify;
 mod wheel;

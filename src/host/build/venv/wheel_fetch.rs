@@ -18,8 +18,6 @@ use crate::lock::python::UnhashedWheel;
 use crate::problem::{Context, Problem, Result};
 use crate::text::escape_text;
 
-/// Without any other word, as uv.
-const DEFAULT: &str = "https://pypi.org/simple";
 /// Bytes of an index page: the largest of PyPI has 20 MiB.
 const MAX_PAGE: u64 = 200 << 20;
 /// How often a server is asked for one thing.
@@ -77,7 +75,7 @@ pub(crate) fn hash_wheel(net: &NetEnv, wheel: &UnhashedWheel) -> Result<(String,
     let page = wheel
         .index
         .as_deref()
-        .unwrap_or_else(|| store.default_index());
+        .unwrap_or_else(|| net.default_index());
     with_retries(|| {
         let answer = store.send_get(&wheel.address, page, 0, "*/*")?;
         let mut body = answer.into_body().into_reader();
@@ -158,14 +156,6 @@ impl WheelStore<'_> {
         Ok(has_hash(&mut file, w.sha256, &at)?.then_some(file))
     }
 
-    fn default_index(&self) -> &str {
-        let vars = &self.net.vars;
-        ["UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL"]
-            .iter()
-            .find_map(|n| vars.get(*n))
-            .map_or(DEFAULT, String::as_str)
-    }
-
     /// Has the verified bytes in `part`; that file.
     fn fetch_verified(&self, w: &WheelRequest, part: &Path, tick: &dyn Fn(u64)) -> Result<File> {
         let index = match w.from {
@@ -174,7 +164,7 @@ impl WheelStore<'_> {
                 let download = || self.download_part(address, address, pinned, part, tick);
                 return Ok(with_retries(download)?.0);
             }
-            WheelOrigin::Index(index) => index.unwrap_or_else(|| self.default_index()),
+            WheelOrigin::Index(index) => index.unwrap_or_else(|| self.net.default_index()),
             WheelOrigin::Local => {
                 return Err(Problem::new(format!(
                     "the folders of [python] wheels have no {} with the hash that comfy.lock pins",

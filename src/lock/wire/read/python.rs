@@ -126,6 +126,10 @@ fn read_package(
     {
         wrong("marker", "is not a marker");
     }
+    let is_publisher = |who: &String| crate::lock::publishers::is_publisher(who);
+    if !p.publisher.as_ref().is_none_or(is_publisher) {
+        wrong("publisher", "is not one line of plain text");
+    }
     if p.wheels.is_empty()
         || p.wheels.iter().any(|w| {
             !names::is_sha256(&w.sha256)
@@ -152,6 +156,7 @@ fn read_package(
         accelerators: p.accelerators,
         marker: p.marker,
         by: p.by,
+        publisher: p.publisher,
         wheels,
     }
 }

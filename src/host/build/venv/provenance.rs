@@ -1,0 +1,112 @@
+//! Who published the files of a package: its page in JSON (PEP 691) says where each file's
+//! provenance is (PEP 740).
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+
+use super::package_address::{public_address, split_credentials};
+use crate::host::git::NetEnv;
+use crate::host::net::http;
+use crate::lock::publishers::read_provenance;
+
+const JSON: &str = "application/vnd.pypi.simple.v1+json";
+/// Bytes of an index page: the largest of PyPI has 20 MiB.
+const MAX_PAGE: u64 = 50 << 20;
+/// Bytes of a provenance object.
+const MAX_PROVENANCE: u64 = 4 << 20;
+
+/// One package.
+pub(crate) struct PublisherQuery<'a> {
+    pub package: &'a str,
+    /// An index; none: the default one.
+    pub index: Option<&'a str>,
+    /// The wheels that are locked.
+    pub files: Vec<&'a str>,
+}
+
+#[derive(Deserialize)]
+struct Page {
+    files: Vec<PageFile>,
+}
+
+#[derive(Deserialize)]
+struct PageFile {
+    filename: String,
+    provenance: Option<String>,
+}
+
+/// Asks the index who published the files of a package. `None`: it does not tell, or one of the
+/// files has no provenance. No answer takes longer than until `deadline`.
+///
+/// # Errors
+/// Why the index could not be asked.
+pub(crate) fn find_publisher(
+    net: &NetEnv,
+    query: &PublisherQuery,
+    deadline: Instant,
+) -> Result<Option<String>, String> {
+    let index = query.index.unwrap_or_else(|| net.default_index());
+    let page = format!("{}/{}/", index.trim_end_matches('/'), query.package);
+    let (kind, text, base) = get(net, &page, &page, MAX_PAGE, deadline)?;
+    if !kind.contains("json") {
+        return Ok(None);
+    }
+    let parsed: Page = serde_json::from_str(&text)
+        .map_err(|e| format!("{} is not an index page: {e}", public_address(&page)))?;
+    let named: BTreeMap<&str, Option<&str>> = parsed
+        .files
+        .iter()
+        .map(|f| (&*f.filename, f.provenance.as_deref()))
+        .collect();
+    let provenance = |file: &&str| named.get(file).copied().flatten();
+    let all: Option<Vec<&str>> = query.files.iter().map(provenance).collect();
+    let Some(first) = all.and_then(|all| all.first().copied()) else {
+        return Ok(None);
+    };
+    let address = http::absolute_link(&base, first);
+    let (_, text, _) = get(net, &address, &page, MAX_PROVENANCE, deadline)?;
+    read_provenance(&text).map(Some).map_err(|p| p.message)
+}
+
+/// The content type, the text, and the address that it came from.
+fn get(
+    net: &NetEnv,
+    address: &str,
+    page: &str,
+    most: u64,
+    deadline: Instant,
+) -> Result<(String, String, String), String> {
+    let failed = |why: String| format!("{}: {why}", public_address(address));
+    let left = deadline.saturating_duration_since(Instant::now());
+    if left < Duration::from_millis(1) || crate::host::signals::is_interrupted() {
+        return Err(failed("there was no time left to ask".into()));
+    }
+    let (bare, own) = split_credentials(address);
+    // The index's password goes to its own server alone.
+    let same = http::host_and_port(address) == http::host_and_port(page);
+    let key = own.or_else(|| split_credentials(page).1.filter(|_| same));
+    let mut request = http::of_packages(net, address, page)
+        .get(&bare)
+        .header("Accept", JSON)
+        .header("Accept-Encoding", "identity");
+    if let Some(key) = key {
+        request = request.header("Authorization", key);
+    }
+    let request = request.config().timeout_global(Some(left)).build();
+    let mut answer = request.call().map_err(|e| failed(e.to_string()))?;
+    match answer.status().as_u16() {
+        200..=299 => {}
+        // An index that has pages in HTML alone, and says so.
+        406 => return Ok((String::new(), String::new(), bare)),
+        code => return Err(failed(format!("answers {code}"))),
+    }
+    let kind = answer.headers().get("Content-Type");
+    let kind = kind.and_then(|t| t.to_str().ok()).unwrap_or_default();
+    let kind = kind.to_string();
+    let base = ureq::ResponseExt::get_uri(&answer).to_string();
+    let body = answer.body_mut().with_config().limit(most);
+    let text = body.read_to_string().map_err(|e| failed(e.to_string()))?;
+    Ok((kind, text, base))
+}
