@@ -55,13 +55,17 @@ impl Example {
 
 /// Every family.
 const FAMILIES: &[&[Rule]] = &[
+    python::addresses::RULES,
     python::carriers::RULES,
     python::cmd_exec::RULES,
     python::code_exec::RULES,
+    python::command_lines::RULES,
     python::credentials::RULES,
     python::deser::RULES,
     python::files::RULES,
+    python::imports::RULES,
     python::intent::RULES,
+    python::listen::RULES,
     python::network::RULES,
     python::obfuscation::RULES,
     python::persistence::RULES,
