@@ -34,7 +34,7 @@ impl<'a> Reader<'a> {
         match target {
             Expr::Name(name) => {
                 let dunder = name.id.starts_with("__") && name.id.ends_with("__");
-                if frame.class_body && dunder {
+                if dunder {
                     self.tell_reference(frame, offset_of(target.start()), value);
                 }
                 self.bind_name(frame, name.id.as_str(), value.clone());

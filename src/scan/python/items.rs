@@ -20,14 +20,15 @@ impl<'a> Reader<'a> {
         if let Expr::Slice(slice) = &*subscript.slice {
             let mut bounds = [None; 3];
             let parts = [&slice.lower, &slice.upper, &slice.step];
+            let mut known = true;
             for (bound, part) in bounds.iter_mut().zip(parts) {
                 if let Some(part) = part {
-                    let value = self.value_of(frame, part);
-                    let Some(n) = value.as_int() else {
-                        return Value::unknown_with(base.taint);
-                    };
-                    *bound = Some(n);
+                    *bound = self.value_of(frame, part).as_int();
+                    known &= bound.is_some();
                 }
+            }
+            if !known {
+                return Value::unknown_with(base.taint);
             }
             let [lower, upper, step] = bounds;
             return constants::slice_of(&base, lower, upper, step).with_taint(&base.taint);

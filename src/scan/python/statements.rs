@@ -58,6 +58,7 @@ impl<'a> Reader<'a> {
                 self.assign(frame, &assign.target, &after);
             }
             Stmt::AnnAssign(assign) => {
+                self.value_of(frame, &assign.annotation);
                 if let Some(value) = &assign.value {
                     let value = self.value_of(frame, value);
                     self.assign(frame, &assign.target, &value);
@@ -138,7 +139,10 @@ impl<'a> Reader<'a> {
                     .extend(global.names.iter().map(|n| n.as_str()));
             }
             Stmt::Break(_) | Stmt::Continue(_) => return true,
-            Stmt::TypeAlias(_) | Stmt::Nonlocal(_) | Stmt::Pass(_) | Stmt::IpyEscapeCommand(_) => {}
+            Stmt::TypeAlias(alias) => {
+                self.value_of(frame, &alias.value);
+            }
+            Stmt::Nonlocal(_) | Stmt::Pass(_) | Stmt::IpyEscapeCommand(_) => {}
         }
         false
     }
@@ -176,10 +180,18 @@ impl<'a> Reader<'a> {
         let Some(id) = self.program.function_of(def) else {
             return;
         };
-        for parameter in def.parameters.iter_non_variadic_params() {
-            if let Some(default) = &parameter.default {
-                self.value_of(frame, default);
+        // Defaults and annotations run where the function is defined.
+        for parameter in def.parameters.iter() {
+            for part in parameter
+                .default()
+                .into_iter()
+                .chain(parameter.annotation())
+            {
+                self.value_of(frame, part);
             }
+        }
+        if let Some(returns) = &def.returns {
+            self.value_of(frame, returns);
         }
         let mut value = Value::of(What::Function(id));
         for decorator in def.decorator_list.iter().rev() {

@@ -110,6 +110,9 @@ const SHELL: &[&str] = &[
     "popen2.popen3",
     "numpy.distutils.exec_command.exec_command",
     "platform.popen",
+    "invoke.run",
+    "sh.bash",
+    "sh.sh",
     "win32api.WinExec",
     "ctypes.windll.kernel32.WinExec",
     "IPython.get_ipython().system",
@@ -144,6 +147,8 @@ const PROGRAM: &[&str] = &[
     "ctypes.windll.kernel32.CreateRemoteThread",
     "ctypes.windll.kernel32.CreateProcessW",
     "?self.spawn",
+    ".exec_command",
+    "docker.from_env().containers.run",
 ];
 
 pub(in crate::scan::python) const CALLS: &[CallRule] = &[

@@ -13,6 +13,7 @@ pub(in crate::scan) const RULES: &[Rule] = &[
     PY_NATIVE_CODE,
     PY_INTERACTIVE,
     PY_RUN_TEXT,
+    PY_TEMPLATE,
 ];
 
 pub(in crate::scan) const PY_EXEC: Rule = Rule {
@@ -122,6 +123,22 @@ pub(in crate::scan) const PY_RUN_TEXT: Rule = Rule {
     ],
 };
 
+pub(in crate::scan) const PY_TEMPLATE: Rule = Rule {
+    id: "py-template",
+    category: Category::CodeExec,
+    severity: Severity::Medium,
+    intent: None,
+    reason: "Data that somebody else decides is a template.",
+    why: "A template of Jinja reaches functions through the objects it is given.",
+    fix: "Use jinja2.sandbox.SandboxedEnvironment, or give the data as a variable.",
+    examples: &[
+        Example::found(
+            "import jinja2\nclass N:\n    RETURN_TYPES = ('STRING',)\n    FUNCTION = 'go'\n    @classmethod\n    def INPUT_TYPES(s):\n        return {'required': {'text': ('STRING', {})}}\n    def go(self, text):\n        return (jinja2.Template(text).render(),)\n",
+        ),
+        Example::twin("import jinja2\njinja2.Template('{{ x }}').render(x=1)\n"),
+    ],
+};
+
 pub(in crate::scan::python) const CALLS: &[CallRule] = &[
     CallRule {
         names: &[
@@ -223,6 +240,14 @@ pub(in crate::scan::python) const CALLS: &[CallRule] = &[
             "ctypes.CFUNCTYPE()",
             "cffi.FFI().dlopen",
             "cffi.FFI().verify",
+            "onnxruntime.SessionOptions().register_custom_ops_library",
+            "tensorflow.load_op_library",
+            "torch.utils.cpp_extension.load",
+            "torch.utils.cpp_extension.load_inline",
+            "pyximport.install",
+            "cppyy.cppdef",
+            ".enable_load_extension",
+            ".load_extension",
             "ctypes.pythonapi.PyRun_SimpleString",
             "torch.ops.load_library",
             "torch.classes.load_library",
@@ -280,6 +305,17 @@ fn passed(call: &CallSite<'_>, message: &str) -> String {
 }
 
 pub(in crate::scan::python) const FLOWS: &[FlowRule] = &[
+    FlowRule {
+        names: &[
+            "jinja2.Template",
+            "jinja2.Environment().from_string",
+            "mako.template.Template",
+            "flask.render_template_string",
+        ],
+        arguments: &[Argument::At(0, "source")],
+        sink: Sink::Code,
+        rule: &PY_TEMPLATE,
+    },
     FlowRule {
         names: &["builtins.exec", "runpy.run_path", "imp.load_source"],
         arguments: &[Argument::At(0, "source")],

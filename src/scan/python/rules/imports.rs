@@ -132,6 +132,23 @@ pub(in crate::scan::python) const RUNNING_VARIABLES: &[&str] = &[
 
 pub(in crate::scan::python) const CALLS: &[CallRule] = &[
     CallRule {
+        names: &["sys.path.insert", "sys.path.append", "sys.path.extend"],
+        judge: |call| {
+            let shared = ["/tmp", "/var/tmp", "/dev/shm"];
+            let open = call.all().any(|v| {
+                v.as_command_line()
+                    .split_whitespace()
+                    .any(|t| shared.iter().any(|s| t.starts_with(s)))
+            });
+            open.then(|| {
+                Hit::of(
+                    &PY_RUN_FILE,
+                    "Modules are imported from a folder that everybody writes to.",
+                )
+            })
+        },
+    },
+    CallRule {
         names: &[
             "runpy.run_path",
             "runpy.run_module",
@@ -182,6 +199,7 @@ pub(in crate::scan::python) const CALLS: &[CallRule] = &[
     },
     CallRule {
         names: &[
+            "site.addsitedir",
             "sys.meta_path.insert",
             "sys.meta_path.append",
             "sys.path_hooks.append",

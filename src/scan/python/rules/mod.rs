@@ -162,6 +162,7 @@ const FLOWS: &[&[FlowRule]] = &[
     cmd_exec::FLOWS,
     network::FLOWS,
     files::FLOWS,
+    pkg_install::FLOWS,
 ];
 
 /// The rules of a table by the last part of the names they speak of.
