@@ -81,10 +81,15 @@ impl<'a> Reader<'a> {
                     _ => Value::UNKNOWN,
                 }
             }
-            Expr::Lambda(lambda) => self
-                .program
-                .lambda_of(lambda)
-                .map_or(Value::UNKNOWN, |id| Value::of(What::Function(id))),
+            Expr::Lambda(lambda) => {
+                for parameter in lambda.parameters.iter().flat_map(|p| p.iter()) {
+                    if let Some(default) = parameter.default() {
+                        self.value_of(frame, default);
+                    }
+                }
+                let id = self.program.lambda_of(lambda);
+                id.map_or(Value::UNKNOWN, |id| Value::of(What::Function(id)))
+            }
             Expr::If(choice) => {
                 let test = self.read_test(frame, &choice.test);
                 let marks = frame.state.marks.clone();
@@ -202,6 +207,13 @@ impl<'a> Reader<'a> {
                     InterpolatedStringElement::Interpolation(part) => {
                         let value = self.value_of(frame, &part.expression);
                         parts += 1;
+                        if let Some(spec) = &part.format_spec {
+                            for inner in &spec.elements {
+                                if let InterpolatedStringElement::Interpolation(inner) = inner {
+                                    self.value_of(frame, &inner.expression);
+                                }
+                            }
+                        }
                         let as_character = part.format_spec.as_ref().is_some_and(|spec| {
                             let spec = spec.elements.first();
                             matches!(spec, Some(InterpolatedStringElement::Literal(l)) if &*l.value == "c")

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::reader::Reader;
-use super::rules::{Argument, CallSite, FlowRule, Sink, cmd_exec, verdicts};
+use super::rules::{Argument, CallSite, FlowRule, Sink, cmd_exec, command_lines, verdicts};
 use super::scope::Frame;
 use super::summary::{ParameterSink, effects};
 use super::taint::{Origin, OriginId, Place, SourceKind, Step, Taint};
@@ -225,7 +225,7 @@ fn told_only(rule: &'static FlowRule, value: &Value, origin: &Origin) -> &'stati
         return rule;
     }
     let carries = |word: &Value| word.taint.origins().iter().any(|o| o.id == origin.id);
-    if cmd_exec::is_told_only(value, carries) {
+    if command_lines::is_told_only(value, carries) {
         &cmd_exec::WORDS
     } else {
         rule

@@ -2,19 +2,23 @@
 //!
 //! | question | answer |
 //! |---|---|
-//! | which calls are found, and why they matter | [`rules`]: a file for each family |
+//! | which calls are found, and why they matter | [`rules`]: a file for each family; [`calls`] and [`named`] ask them |
 //! | what it means that data of one kind reaches another place | `rules::verdicts` |
 //! | how bytes become text, and what is odd about them | [`decode`], [`tokens`] |
 //! | which file an import means | [`module`] |
-//! | what an expression is | [`expressions`], [`attributes`], [`library`], [`constants`] |
-//! | where data comes from, and what a check rules out | [`taint`], [`library`], [`checks`] |
+//! | what an expression is | [`expressions`], [`attributes`], [`items`], [`constants`] |
+//! | what a call gives back | [`library`], [`texts`]; what it reaches by name, [`reflection`] |
+//! | what statements change | [`statements`], [`assignments`], [`imports`] |
+//! | where data comes from, and what a check rules out | [`beginnings`], [`checks`], [`taint`] |
 //! | how data passes calls | [`summary`], [`flow`] |
 //! | who calls a node's functions from outside | [`routes`], [`node_classes`] |
 //!
 //! All functions of a node are read again and again until their summaries stay the same; the last
 //! round tells what it finds.
 
+mod assignments;
 mod attributes;
+mod beginnings;
 mod calls;
 mod checks;
 mod constants;
@@ -22,11 +26,15 @@ mod decode;
 mod downloads;
 mod expressions;
 mod flow;
+mod imports;
+mod items;
 mod library;
 mod module;
+mod named;
 mod names;
 mod node_classes;
 mod reader;
+mod reflection;
 mod routes;
 pub(in crate::scan) mod rules;
 mod scope;
@@ -34,6 +42,7 @@ mod source;
 mod statements;
 mod summary;
 mod taint;
+mod texts;
 mod tokens;
 mod values;
 

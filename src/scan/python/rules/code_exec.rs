@@ -9,16 +9,11 @@ pub(in crate::scan) const RULES: &[Rule] = &[
     PY_EXEC,
     PY_EVAL,
     PY_COMPILE,
-    PY_RUN_FILE,
-    PY_DYNAMIC_IMPORT,
-    PY_IMPORT_FROM_DATA,
     PY_CODE_OBJECT,
-    PY_TORCH_HUB,
-    PY_TRUST_REMOTE_CODE,
     PY_NATIVE_CODE,
     PY_INTERACTIVE,
     PY_RUN_TEXT,
-    PY_IMPORT_HOOK,
+    PY_TEMPLATE,
 ];
 
 pub(in crate::scan) const PY_EXEC: Rule = Rule {
@@ -70,55 +65,6 @@ pub(in crate::scan) const PY_COMPILE: Rule = Rule {
     ],
 };
 
-pub(in crate::scan) const PY_RUN_FILE: Rule = Rule {
-    id: "py-run-file",
-    category: Category::CodeExec,
-    severity: Severity::Medium,
-    intent: None,
-    reason: "A file is run as Python.",
-    why: "The file need not be one of the node, and was perhaps not looked at.",
-    fix: "Import the module by its name.",
-    examples: &[
-        Example::found("import runpy\nrunpy.run_path('payload.txt')\n"),
-        Example::twin("import importlib.util\nimportlib.util.find_spec('x')\n"),
-    ],
-};
-
-pub(in crate::scan) const PY_DYNAMIC_IMPORT: Rule = Rule {
-    id: "py-dynamic-import",
-    category: Category::CodeExec,
-    severity: Severity::Low,
-    intent: None,
-    reason: "A module is imported by a name that is made at run time.",
-    why: "What runs cannot be read from the source alone.",
-    fix: "Name the modules, or accept it where the names are files of the node.",
-    examples: &[
-        Example::found("import importlib\nimportlib.import_module(name)\n"),
-        Example::found(
-            "import importlib.util\nimportlib.util.spec_from_file_location('m', path)\n",
-        ),
-        Example::twin("import importlib\nimportlib.import_module('json')\n"),
-    ],
-};
-
-pub(in crate::scan) const PY_IMPORT_FROM_DATA: Rule = Rule {
-    id: "py-import-from-data",
-    category: Category::CodeExec,
-    severity: Severity::High,
-    intent: None,
-    reason: "Data that somebody else decides names the module that is imported.",
-    why: "Importing a module runs it.",
-    fix: "Compare the name with a list of those that are meant.",
-    examples: &[
-        Example::found(
-            "import importlib\nfrom server import PromptServer\n@PromptServer.instance.routes.post('/x')\nasync def f(request):\n    data = await request.json()\n    importlib.import_module(data['m'])\n",
-        ),
-        Example::twin(
-            "import importlib\nfrom server import PromptServer\n@PromptServer.instance.routes.post('/x')\nasync def f(request):\n    data = await request.json()\n    importlib.import_module('json')\n",
-        ),
-    ],
-};
-
 pub(in crate::scan) const PY_CODE_OBJECT: Rule = Rule {
     id: "py-code-object",
     category: Category::CodeExec,
@@ -130,39 +76,6 @@ pub(in crate::scan) const PY_CODE_OBJECT: Rule = Rule {
     examples: &[
         Example::found("import types\ntypes.FunctionType(code, globals())()\n"),
         Example::twin("import types\nisinstance(x, types.FunctionType)\n"),
-    ],
-};
-
-pub(in crate::scan) const PY_TORCH_HUB: Rule = Rule {
-    id: "py-torch-hub",
-    category: Category::CodeExec,
-    severity: Severity::Medium,
-    intent: None,
-    reason: "torch.hub.load() downloads a repository and runs its code.",
-    why: "The code is whatever the branch holds on that day.",
-    fix: "Pin a commit, vendor the code, or load the weights alone.",
-    examples: &[
-        Example::found("import torch\ntorch.hub.load('a/b', 'm')\n"),
-        Example::twin("import torch\ntorch.hub.get_dir()\n"),
-        Example::twin("import torch\ntorch.hub.load('.', 'm', source='local')\n"),
-    ],
-};
-
-pub(in crate::scan) const PY_TRUST_REMOTE_CODE: Rule = Rule {
-    id: "py-trust-remote-code",
-    category: Category::CodeExec,
-    severity: Severity::Medium,
-    intent: None,
-    reason: "trust_remote_code runs code that a model's repository brings.",
-    why: "The code comes with the model, and changes whenever its repository does.",
-    fix: "Leave it out, or pin `revision` to a commit that was read.",
-    examples: &[
-        Example::found(
-            "from transformers import AutoModel\nAutoModel.from_pretrained(p, trust_remote_code=True)\n",
-        ),
-        Example::twin(
-            "from transformers import AutoModel\nAutoModel.from_pretrained(p, trust_remote_code=False)\n",
-        ),
     ],
 };
 
@@ -210,38 +123,21 @@ pub(in crate::scan) const PY_RUN_TEXT: Rule = Rule {
     ],
 };
 
-pub(in crate::scan) const PY_IMPORT_HOOK: Rule = Rule {
-    id: "py-import-hook",
+pub(in crate::scan) const PY_TEMPLATE: Rule = Rule {
+    id: "py-template",
     category: Category::CodeExec,
     severity: Severity::Medium,
     intent: None,
-    reason: "What Python does at imports, or what its functions are, is replaced.",
-    why: "All code of ComfyUI then runs through the node's.",
-    fix: "Wrap the one function that is meant, in your own module.",
+    reason: "Data that somebody else decides is a template.",
+    why: "A template of Jinja reaches functions through the objects it is given.",
+    fix: "Use jinja2.sandbox.SandboxedEnvironment, or give the data as a variable.",
     examples: &[
-        Example::found("import sys\nsys.meta_path.insert(0, X())\n"),
-        Example::found("import builtins\nbuiltins.__import__ = f\n"),
-        Example::found("import os\nos.environ['LD_PRELOAD'] = '/tmp/x.so'\n"),
-        Example::twin("import sys\nsys.path.insert(0, 'x')\n"),
-        Example::twin("import os\nos.environ['PYTORCH_ENABLE_MPS_FALLBACK'] = '1'\n"),
+        Example::found(
+            "import jinja2\nclass N:\n    RETURN_TYPES = ('STRING',)\n    FUNCTION = 'go'\n    @classmethod\n    def INPUT_TYPES(s):\n        return {'required': {'text': ('STRING', {})}}\n    def go(self, text):\n        return (jinja2.Template(text).render(),)\n",
+        ),
+        Example::twin("import jinja2\njinja2.Template('{{ x }}').render(x=1)\n"),
     ],
 };
-
-/// Variables that make other programs run code.
-pub(in crate::scan::python) const RUNNING_VARIABLES: &[&str] = &[
-    "LD_PRELOAD",
-    "DYLD_INSERT_LIBRARIES",
-    "PYTHONSTARTUP",
-    "BASH_ENV",
-    "PERL5OPT",
-    "NODE_OPTIONS",
-    "GIT_SSH_COMMAND",
-    "PROMPT_COMMAND",
-    "LD_AUDIT",
-    "PYTHONHOME",
-    "RUBYOPT",
-    "JAVA_TOOL_OPTIONS",
-];
 
 pub(in crate::scan::python) const CALLS: &[CallRule] = &[
     CallRule {
@@ -284,31 +180,6 @@ pub(in crate::scan::python) const CALLS: &[CallRule] = &[
         },
     },
     CallRule {
-        names: &[
-            "sys.meta_path.insert",
-            "sys.meta_path.append",
-            "sys.path_hooks.append",
-            "sys.path_hooks.insert",
-            "sys.setprofile",
-            "sys.settrace",
-            "sys.addaudithook",
-        ],
-        judge: |call| {
-            Some(Hit::of(
-                &PY_IMPORT_HOOK,
-                format!("{}() changes how Python runs all code.", call.shown()),
-            ))
-        },
-    },
-    CallRule {
-        names: &["os.putenv", "os.environ.setdefault"],
-        judge: |call| {
-            call.text(0, "key")
-                .filter(|k| RUNNING_VARIABLES.contains(&&**k))
-                .map(|k| running_variable(&k))
-        },
-    },
-    CallRule {
         names: &["builtins.exec"],
         judge: |call| {
             Some(Hit::of(
@@ -342,34 +213,6 @@ pub(in crate::scan::python) const CALLS: &[CallRule] = &[
     },
     CallRule {
         names: &[
-            "runpy.run_path",
-            "runpy.run_module",
-            "imp.load_source",
-            "imp.load_module",
-            "imp.load_compiled",
-            "imp.load_dynamic",
-            "zipimport.zipimporter().load_module",
-            "importlib.machinery.SourcelessFileLoader",
-            "importlib.machinery.ExtensionFileLoader",
-        ],
-        judge: |call| {
-            Some(Hit::of(
-                &PY_RUN_FILE,
-                format!("{}() runs a file as Python.", call.shown()),
-            ))
-        },
-    },
-    CallRule {
-        names: &[
-            "importlib.import_module",
-            "builtins.__import__",
-            "importlib.util.spec_from_file_location",
-            "importlib.machinery.SourceFileLoader",
-        ],
-        judge: judge_import,
-    },
-    CallRule {
-        names: &[
             "types.FunctionType",
             "types.LambdaType",
             "types.CodeType",
@@ -386,27 +229,6 @@ pub(in crate::scan::python) const CALLS: &[CallRule] = &[
         },
     },
     CallRule {
-        names: &["torch.hub.load", "torch.hub._load_local"],
-        judge: |call| {
-            let local = call
-                .keyword("source")
-                .and_then(|v| v.as_text())
-                .is_some_and(|s| &*s == "local");
-            let severity = if call.is_on("trust_repo") {
-                Severity::High
-            } else {
-                Severity::Medium
-            };
-            (!local).then(|| {
-                Hit::of(
-                    &PY_TORCH_HUB,
-                    "torch.hub.load() downloads a repository and runs its code.",
-                )
-                .at(severity)
-            })
-        },
-    },
-    CallRule {
         names: &[
             "ctypes.CDLL",
             "ctypes.PyDLL",
@@ -418,6 +240,14 @@ pub(in crate::scan::python) const CALLS: &[CallRule] = &[
             "ctypes.CFUNCTYPE()",
             "cffi.FFI().dlopen",
             "cffi.FFI().verify",
+            "onnxruntime.SessionOptions().register_custom_ops_library",
+            "tensorflow.load_op_library",
+            "torch.utils.cpp_extension.load",
+            "torch.utils.cpp_extension.load_inline",
+            "pyximport.install",
+            "cppyy.cppdef",
+            ".enable_load_extension",
+            ".load_extension",
             "ctypes.pythonapi.PyRun_SimpleString",
             "torch.ops.load_library",
             "torch.classes.load_library",
@@ -466,14 +296,6 @@ pub(in crate::scan::python) const CALLS: &[CallRule] = &[
     },
 ];
 
-/// What setting such a variable shows.
-pub(in crate::scan::python) fn running_variable(name: &str) -> Hit {
-    Hit::of(
-        &PY_IMPORT_HOOK,
-        format!("The variable {name} makes every program that is started run code."),
-    )
-}
-
 fn passed(call: &CallSite<'_>, message: &str) -> String {
     if call.passed {
         format!("{} It is handed on to be called.", message)
@@ -482,40 +304,18 @@ fn passed(call: &CallSite<'_>, message: &str) -> String {
     }
 }
 
-fn judge_import(call: &CallSite<'_>) -> Option<Hit> {
-    let file = call.name.contains("spec_from_file") || call.name.contains("SourceFileLoader");
-    let at = usize::from(file);
-    let constant = call
-        .argument(at, "name")
-        .is_some_and(super::Value::is_constant);
-    if constant && !file {
-        return None;
-    }
-    let fixed = file && constant;
-    let what = if file {
-        "a file is imported that is named"
-    } else {
-        "a module is imported whose name is made"
-    };
-    let hit = Hit::of(
-        &PY_DYNAMIC_IMPORT,
-        format!("{}(): {what} at run time.", call.shown()),
-    );
-    // Honest nodes make such paths out of __file__; one that is written out lies elsewhere.
-    Some(if fixed { hit.at(Severity::Medium) } else { hit })
-}
-
-/// What any call with `trust_remote_code=True` shows.
-pub(in crate::scan::python) fn trusts_remote_code(call: &CallSite<'_>) -> Option<Hit> {
-    call.is_on("trust_remote_code").then(|| {
-        Hit::of(
-            &PY_TRUST_REMOTE_CODE,
-            "Code that the model's repository brings is run (trust_remote_code=True).",
-        )
-    })
-}
-
 pub(in crate::scan::python) const FLOWS: &[FlowRule] = &[
+    FlowRule {
+        names: &[
+            "jinja2.Template",
+            "jinja2.Environment().from_string",
+            "mako.template.Template",
+            "flask.render_template_string",
+        ],
+        arguments: &[Argument::At(0, "source")],
+        sink: Sink::Code,
+        rule: &PY_TEMPLATE,
+    },
     FlowRule {
         names: &["builtins.exec", "runpy.run_path", "imp.load_source"],
         arguments: &[Argument::At(0, "source")],
@@ -539,20 +339,5 @@ pub(in crate::scan::python) const FLOWS: &[FlowRule] = &[
         arguments: &[Argument::Any],
         sink: Sink::Code,
         rule: &PY_CODE_OBJECT,
-    },
-    FlowRule {
-        names: &["importlib.import_module", "builtins.__import__"],
-        arguments: &[Argument::At(0, "name")],
-        sink: Sink::Import,
-        rule: &PY_IMPORT_FROM_DATA,
-    },
-    FlowRule {
-        names: &[
-            "importlib.util.spec_from_file_location",
-            "importlib.machinery.SourceFileLoader",
-        ],
-        arguments: &[Argument::At(1, "location")],
-        sink: Sink::Import,
-        rule: &PY_IMPORT_FROM_DATA,
     },
 ];

@@ -112,6 +112,8 @@ pub(in crate::scan::python) const CALLS: &[CallRule] = &[
             "pickle.load",
             "pickle.loads",
             "pickle.Unpickler().load",
+            "multiprocessing.connection.Client().recv",
+            "multiprocessing.connection.Listener().accept().recv",
             "pickle.Unpickler",
             "cloudpickle.load",
             "cloudpickle.loads",
@@ -156,6 +158,7 @@ pub(in crate::scan::python) const CALLS: &[CallRule] = &[
             "yaml.full_load_all",
             "ruamel.yaml.load",
             "ruamel.yaml.unsafe_load",
+            "ruamel.yaml.YAML",
         ],
         judge: judge_yaml,
     },
@@ -226,6 +229,16 @@ fn judge_torch(call: &CallSite<'_>) -> Option<Hit> {
 }
 
 fn judge_yaml(call: &CallSite<'_>) -> Option<Hit> {
+    if call.name == "ruamel.yaml.YAML" {
+        let kind = call.keyword("typ").and_then(super::Value::as_text);
+        let makes_objects = kind.is_some_and(|k| &*k == "unsafe");
+        return makes_objects.then(|| {
+            Hit::of(
+                &PY_YAML_LOAD,
+                "The YAML reader makes any object that it is asked for.",
+            )
+        });
+    }
     let loader = call.argument(1, "Loader");
     let safe = loader.and_then(|l| l.name()).is_some_and(|name| {
         let last = super::last_segment(name);
@@ -263,6 +276,10 @@ fn judge_joblib(call: &CallSite<'_>) -> Option<Hit> {
         &PY_JOBLIB_LOAD,
         format!("{}() reads pickles, which can run any code.", call.shown()),
     );
+    let lax = call
+        .keyword("safe_mode")
+        .is_some_and(super::Value::is_false);
+    let quiet = quiet && !lax;
     Some(if quiet { hit.at(Severity::Low) } else { hit })
 }
 

@@ -3,13 +3,17 @@
 //! A family has `RULES`; `CALLS` says what a call alone shows, `FLOWS` which arguments must not
 //! hold data that somebody else decides.
 
+pub(in crate::scan) mod addresses;
 pub(in crate::scan) mod carriers;
 pub(in crate::scan) mod cmd_exec;
 pub(in crate::scan) mod code_exec;
+pub(in crate::scan) mod command_lines;
 pub(in crate::scan) mod credentials;
 pub(in crate::scan) mod deser;
 pub(in crate::scan) mod files;
+pub(in crate::scan) mod imports;
 pub(in crate::scan) mod intent;
+pub(in crate::scan) mod listen;
 pub(in crate::scan) mod network;
 pub(in crate::scan) mod obfuscation;
 pub(in crate::scan) mod persistence;
@@ -138,6 +142,8 @@ pub(in crate::scan::python) struct FlowRule {
 
 const CALLS: &[&[CallRule]] = &[
     code_exec::CALLS,
+    imports::CALLS,
+    listen::CALLS,
     deser::CALLS,
     cmd_exec::CALLS,
     pkg_install::CALLS,
@@ -151,10 +157,12 @@ const CALLS: &[&[CallRule]] = &[
 
 const FLOWS: &[&[FlowRule]] = &[
     code_exec::FLOWS,
+    imports::FLOWS,
     deser::FLOWS,
     cmd_exec::FLOWS,
     network::FLOWS,
     files::FLOWS,
+    pkg_install::FLOWS,
 ];
 
 /// The rules of a table by the last part of the names they speak of.

@@ -1,6 +1,6 @@
 //! Code that brings more code: packages and repositories.
 
-use super::{CallRule, CallSite};
+use super::{Argument, CallRule, CallSite, FlowRule, Sink};
 use crate::scan::finding::{Category, Severity};
 use crate::scan::python::source::Hit;
 use crate::scan::python::values::UNKNOWN_PART;
@@ -105,6 +105,18 @@ pub(in crate::scan::python) const CALLS: &[CallRule] = &[
         },
     },
 ];
+
+pub(in crate::scan::python) const FLOWS: &[FlowRule] = &[FlowRule {
+    names: &[
+        "git.Repo.clone_from",
+        "git.Git().clone",
+        "pygit2.clone_repository",
+        "dulwich.porcelain.clone",
+    ],
+    arguments: &[Argument::At(0, "url")],
+    sink: Sink::Url,
+    rule: &PY_GIT_CLONE,
+}];
 
 fn judge_pip(call: &CallSite<'_>) -> Option<Hit> {
     let words: Vec<String> = call.all().map(super::Value::as_command_line).collect();

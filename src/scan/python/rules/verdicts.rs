@@ -2,9 +2,10 @@
 
 use super::{FlowRule, Sink};
 use crate::scan::finding::{Intent, Severity};
+use crate::scan::python::rules::addresses::PY_WEBHOOK;
 use crate::scan::python::rules::credentials::{PY_HOST_INFO_SENT, PY_SECRET_SENT};
 use crate::scan::python::rules::files::{PY_PATH_FROM_INPUT, PY_PATH_FROM_REQUEST};
-use crate::scan::python::rules::intent::{PY_DOWNLOAD_AND_RUN, PY_REMOTE_SHELL, PY_WEBHOOK};
+use crate::scan::python::rules::intent::{PY_DOWNLOAD_AND_RUN, PY_REMOTE_SHELL};
 use crate::scan::python::rules::obfuscation::PY_DECODED_CODE;
 use crate::scan::python::source::Hit;
 use crate::scan::python::taint::{SourceKind, cleared};
