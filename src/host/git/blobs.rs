@@ -8,6 +8,9 @@ use super::objects::{self, libgit2_id, open_repository};
 use crate::problem::{Context, Problem, Result};
 use crate::tree::{EntryMode, ObjectId, TreeExclusions};
 
+/// Takes path, mode and bytes of a file, and returns whether it wants another.
+pub(crate) type BlobVisitor<'a> = dyn FnMut(&str, EntryMode, &[u8]) -> Result<bool> + 'a;
+
 /// Calls `visit` with path, mode and bytes of each file and link of a commit, in the order of their
 /// paths; it ends where `visit` returns false. Submodules are passed over.
 ///
@@ -17,7 +20,7 @@ pub(crate) fn visit_blobs(
     repository: &Path,
     commit: &ObjectId,
     exclude: &TreeExclusions,
-    visit: &mut dyn FnMut(&str, EntryMode, &[u8]) -> Result<bool>,
+    visit: &mut BlobVisitor<'_>,
 ) -> Result<()> {
     let repo = open_repository(repository)?;
     let snapshot = objects::read_snapshot(repository, commit, exclude)?;
