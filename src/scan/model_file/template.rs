@@ -113,6 +113,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_template_of_a_million_parts_is_read_once() {
+        let mut examiner = Examiner::default();
+        examine(&mut examiner, "m.gguf", "template", &"{{}}".repeat(1 << 20));
+        assert!(examiner.findings.is_empty());
+    }
+
+    #[test]
     fn a_template_that_lays_out_messages_is_safe() {
         let table = [
             // Llama 3, Mistral, ChatML and Gemma, in short.

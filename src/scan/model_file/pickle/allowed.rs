@@ -16,10 +16,10 @@ const PYTHON: &[Row] = &[
     (
         "builtins",
         Named,
-        "int float str bool dict object NoneType Ellipsis NotImplemented unicode long basestring",
+        "int float str bool dict NoneType Ellipsis NotImplemented unicode long basestring",
     ),
     ("builtins", Call(Check::TypeOf), "type"),
-    ("builtins", PLAIN, "complex slice range xrange"),
+    ("builtins", PLAIN, "object complex slice range xrange"),
     (
         "builtins",
         Call(Check::Elements),
