@@ -11,15 +11,21 @@ use crate::text::escape_text;
 /// The format allows 100 MB; the largest models have 2 MB.
 const LARGEST_HEADER: u64 = 32 << 20;
 
-/// Says whether a file begins with a length and an object.
+/// Says whether a file begins with a length and an object; one that cannot be that long is one
+/// too if the object speaks of tensors.
 pub(super) fn begins_like_one(head: &[u8], size: u64) -> bool {
     let Some((length, rest)) = head.split_first_chunk::<8>() else {
         return false;
     };
     let length = u64::from_le_bytes(*length);
-    rest.first() == Some(&b'{')
-        && (2..=crate::safetensors::MOST).contains(&length)
-        && length <= size - 8
+    let fits = (2..=crate::safetensors::MOST).contains(&length) && length <= size - 8;
+    let words: [&[u8]; 2] = [b"\"data_offsets\"", b"\"__metadata__\""];
+    let names_tensors = || {
+        words
+            .iter()
+            .any(|w| memchr::memmem::find(rest, w).is_some())
+    };
+    rest.first() == Some(&b'{') && (fits || names_tensors())
 }
 
 pub(super) fn examine(
@@ -29,8 +35,8 @@ pub(super) fn examine(
 ) -> io::Result<bool> {
     let first = read_some(content, 0, 8)?;
     let length = first.try_into().map_or(0, u64::from_le_bytes);
-    if length > LARGEST_HEADER {
-        let message = format!("its header has {length} bytes");
+    if length > LARGEST_HEADER || length > content.size() - 8 {
+        let message = format!("its header would have {length} bytes");
         examiner.report(rules::ODD_SAFETENSORS, place, message);
         return Ok(true);
     }

@@ -91,21 +91,33 @@ pub(super) fn examine(examiner: &mut Examiner, place: &str, key: &str, template:
 fn code_of(template: &str) -> impl Iterator<Item = &str> {
     let mut rest = template;
     std::iter::from_fn(move || {
-        let (at, close) = [("{{", "}}"), ("{%", "%}")]
-            .iter()
-            .filter_map(|(open, close)| Some((rest.find(open)?, *close)))
-            .min()?;
-        let code = &rest[at..];
+        let close = loop {
+            let at = rest.find('{')?;
+            rest = &rest[at..];
+            match rest.as_bytes().get(1) {
+                Some(b'{') => break "}}",
+                Some(b'%') => break "%}",
+                _ => rest = &rest[1..],
+            }
+        };
         // What is not closed is taken to the end.
-        let end = code.find(close).map_or(code.len(), |e| e + close.len());
-        rest = &code[end..];
-        Some(&code[..end])
+        let end = rest.find(close).map_or(rest.len(), |e| e + close.len());
+        let (code, after) = rest.split_at(end);
+        rest = after;
+        Some(code)
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_template_of_a_million_parts_is_read_once() {
+        let mut examiner = Examiner::default();
+        examine(&mut examiner, "m.gguf", "template", &"{{}}".repeat(1 << 20));
+        assert!(examiner.findings.is_empty());
+    }
 
     #[test]
     fn a_template_that_lays_out_messages_is_safe() {

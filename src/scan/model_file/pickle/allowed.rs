@@ -16,10 +16,10 @@ const PYTHON: &[Row] = &[
     (
         "builtins",
         Named,
-        "int float str bool dict object NoneType Ellipsis NotImplemented unicode long basestring",
+        "int float str bool dict NoneType Ellipsis NotImplemented unicode long basestring",
     ),
     ("builtins", Call(Check::TypeOf), "type"),
-    ("builtins", PLAIN, "complex slice range xrange"),
+    ("builtins", PLAIN, "object complex slice range xrange"),
     (
         "builtins",
         Call(Check::Elements),
@@ -32,6 +32,17 @@ const PYTHON: &[Row] = &[
     ("copyreg", Call(Check::NewObject), "__newobj__"),
     ("collections", DICT, "OrderedDict Counter"),
     ("collections", Class(Shape::List), "deque"),
+    (
+        "collections",
+        PLAIN,
+        "ChainMap UserDict UserList UserString",
+    ),
+    ("time", PLAIN, "struct_time"),
+    (
+        "builtins",
+        PLAIN,
+        "Exception ValueError TypeError KeyError IndexError RuntimeError StopIteration",
+    ),
     ("collections", Call(Check::Factory), "defaultdict"),
     ("datetime", PLAIN, "date datetime time timedelta timezone"),
     ("decimal", PLAIN, "Decimal"),
@@ -80,6 +91,8 @@ const NUMPY: &[Row] = &[
     ("numpy.ma.core", PLAIN, "_mareconstruct"),
     ("numpy.ma.core", Named, "MaskedArray"),
     ("numpy.ma", Named, "MaskedArray"),
+    ("numpy", Named, "matrix recarray record"),
+    ("numpy.matrixlib.defmatrix", Named, "matrix"),
     (
         "numpy.random.bit_generator",
         PLAIN,

@@ -124,7 +124,8 @@ impl Machine<'_> {
     fn name_global(&mut self, module: &str, name: &str) -> Result<Value, Fault> {
         let is_word = |c: char| c.is_alphanumeric() || matches!(c, '_' | '.' | '<' | '>');
         let is_name = |s: &str| !s.is_empty() && s.chars().all(is_word);
-        if !self.headed && !(is_name(module) && is_name(name)) {
+        let plain = is_name(module) && is_name(name);
+        if !self.headed && !plain {
             return Fault::broken("a name in it is none");
         }
         self.named = true;

@@ -7,11 +7,14 @@
 use super::super::rules::RUNS_CODE;
 use super::super::window::{Fault, Window};
 use super::globals;
+use super::literals::LONGEST_LINE;
 use super::machine::{Ending, Machine};
 use super::value::Value;
 
 /// Pickles inside of arrays inside of pickles.
 const DEEPEST: u32 = 8;
+/// Opcodes that are passed over to find a call.
+const MOST_SCOUTED: u32 = 10_000;
 
 impl Machine<'_> {
     /// Passes over the array that follows the state of a wrapper.
@@ -54,6 +57,9 @@ impl Machine<'_> {
     /// Tells what the array's bytes do when `pickle.load` reads the file, which takes them for
     /// opcodes.
     fn read_as_opcodes(&mut self) -> Result<(), Fault> {
+        if !self.calls_something()? {
+            return Ok(());
+        }
         let Some(mut other) = self.fork() else {
             return Fault::broken("it has more arrays than any model");
         };
@@ -66,6 +72,48 @@ impl Machine<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Says whether opcodes from here on call something, before a byte that is none. What they find
+    /// on the stack is not looked at, so that nothing has to be copied for it.
+    fn calls_something(&self) -> Result<bool, Fault> {
+        let at = self.input.offset();
+        let mut scout = Machine::new(self.content, at, 0, 0);
+        for _ in 0..MOST_SCOUTED {
+            match Fault::split(scout.pass_opcode())? {
+                Ok(Some(calls)) if calls => return Ok(true),
+                Ok(Some(_)) => {}
+                Ok(None) | Err(_) => return Ok(false),
+            }
+        }
+        // So many opcodes are no numbers.
+        Ok(true)
+    }
+
+    /// Passes over an opcode: whether it calls something, or None if it is none.
+    fn pass_opcode(&mut self) -> Result<Option<bool>, Fault> {
+        let opcode = self.input.byte()?;
+        if self.literal(opcode)?.is_some() {
+            return Ok(Some(false));
+        }
+        match opcode {
+            b'R' | b'o' | b'i' | 0x81 | 0x92 => return Ok(Some(true)),
+            b'c' => {
+                self.input.line(LONGEST_LINE)?;
+                self.input.line(LONGEST_LINE)?;
+            }
+            b'p' | b'g' | b'P' => {
+                self.input.line(LONGEST_LINE)?;
+            }
+            b'q' | b'h' | 0x80 | 0x82 => self.input.skip(1)?,
+            0x83 => self.input.skip(2)?,
+            b'r' | b'j' | 0x84 => self.input.skip(4)?,
+            0x95 => self.input.skip(8)?,
+            b'(' | b'0' | b'1' | b'2' | b'a' | b'b' | b'd' | b'e' | b'l' | b's' | b't' | b'u' => {}
+            b')' | b']' | b'}' | b'Q' | 0x85..=0x87 | 0x8f..=0x91 | 0x93 | 0x94 | 0x97 | 0x98 => {}
+            _ => return Ok(None),
+        }
+        Ok(Some(false))
     }
 
     fn pass_objects(&mut self) -> Result<(), Fault> {

@@ -241,6 +241,10 @@ fn what_is_no_data_is_found() {
             ),
         ),
         (
+            "safetensors that breaks off in its header",
+            safetensors(&format!("{{{TENSOR}}}"), 4)[..60].to_vec(),
+        ),
+        (
             "safetensors with a huge header",
             join(&[&(40_u64 << 20).to_le_bytes(), b"{", &vec![b' '; 40 << 20]]),
         ),
@@ -324,7 +328,8 @@ fn what_is_no_data_is_found() {
     safetensors with more behind: hostile safetensors-ambiguous: 28 bytes at its end belong to no tensor;  pickle-runs-code: loading it calls posix.system('true')
     safetensors with a gap: review safetensors-ambiguous: tensor "a" leaves a gap behind the one before it
     safetensors with escapes: review metadata-escapes: its metadata "t" holds control characters
-    safetensors with a huge header: review safetensors-ambiguous: its header has 41943040 bytes
+    safetensors that breaks off in its header: review safetensors-ambiguous: its header would have 54 bytes
+    safetensors with a huge header: review safetensors-ambiguous: its header would have 41943040 bytes
     numpy of objects: hostile pickle-runs-code: loading it calls posix.system('true')
     numpy of objects in a record: hostile pickle-runs-code: loading it calls posix.system('true')
     numpy with a header that is code: hostile numpy-unreadable: the array's header is not what NumPy writes;  pickle-runs-code: loading it calls posix.system('true')
