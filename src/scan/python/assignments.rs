@@ -3,6 +3,7 @@
 use ruff_python_ast::{Expr, Pattern};
 use ruff_text_size::Ranged;
 
+use super::dependencies::Fact;
 use super::expressions::element_of;
 use super::reader::Reader;
 use super::rules::{code_exec, imports, is_dangerous, network, obfuscation};
@@ -24,7 +25,7 @@ impl<'a> Reader<'a> {
                 .map_or_else(|| value.clone(), |k| k.join(&value));
             if globals.get(name) != Some(&joined) {
                 globals.insert(name, joined);
-                self.changed = true;
+                self.noted.change(Fact::Globals(frame.module));
             }
         }
         frame.bind(name, value);

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::dependencies::Fact;
 use super::names;
 use super::reader::Reader;
 use super::rules::{self, obfuscation};
@@ -24,6 +25,7 @@ impl<'a> Reader<'a> {
             .function
             .and_then(|f| self.program.functions[f].parent);
         while let Some(id) = function {
+            self.noted.look_at(Fact::Captured(id));
             if let Some(value) = self.captured.get(&id).and_then(|c| c.get(name)) {
                 return value.clone();
             }
@@ -33,6 +35,7 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn look_up_global(&self, module: usize, name: &str) -> Value {
+        self.noted.look_at(Fact::Globals(module));
         if let Some(value) = self.globals[module].get(name) {
             return value.clone();
         }
@@ -91,6 +94,7 @@ impl<'a> Reader<'a> {
         match what {
             What::Name(name) => self.attribute_of_name(frame, offset, name, attribute),
             What::Module(module) => {
+                self.noted.look_at(Fact::Globals(*module));
                 if let Some(value) = self.globals[*module].get(attribute) {
                     return value.clone();
                 }
@@ -194,6 +198,7 @@ impl<'a> Reader<'a> {
         object: bool,
         depth: u8,
     ) -> Option<Value> {
+        self.noted.look_at(Fact::Class(class));
         let known = self.attributes[class].get(attribute);
         let method = self.program.classes[class].methods.get(attribute);
         let method = method.map(|id| {
@@ -240,12 +245,12 @@ impl<'a> Reader<'a> {
                 let joined = known.join(&value);
                 if joined != *known {
                     *known = joined;
-                    self.changed = true;
+                    self.noted.change(Fact::Class(class));
                 }
             }
             None => {
                 attributes.insert(name, value);
-                self.changed = true;
+                self.noted.change(Fact::Class(class));
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use ruff_python_ast::{BoolOp, CmpOp, Expr, ExprCall, ExprCompare, UnaryOp};
 
+use super::dependencies::Fact;
 use super::module::Binding;
 use super::names::last_segment;
 use super::reader::Reader;
@@ -292,6 +293,7 @@ impl<'a> Reader<'a> {
                 _ => continue,
             };
             let name = self.program.functions[id].name();
+            self.noted.look_at(Fact::Summary(id));
             for (parameter, bits) in &self.summaries[id].checks {
                 let at = usize::from(*parameter).checked_sub(skip);
                 if let Some(value) = at.and_then(|at| values.get(at)) {

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use super::dependencies::Fact;
 use super::reader::Reader;
 use super::rules::{Argument, CallSite, FlowRule, Sink, cmd_exec, command_lines, verdicts};
 use super::scope::Frame;
@@ -136,6 +137,7 @@ impl<'a> Reader<'a> {
     ) -> Value {
         let place = Self::place(frame, offset);
         let name = self.program.functions[function].name();
+        self.noted.look_at(Fact::Summary(function));
         let summary = self.summaries[function].clone();
         frame.summary.effects |= summary.effects;
         for sink in &summary.sinks {
@@ -201,21 +203,6 @@ impl<'a> Reader<'a> {
         let end = format!("reaches {}()", super::rules::shown_name(&sink.name));
         steps.push((sink.place, end));
         self.tell(sink.place.module as usize, sink.place.offset, hit, steps);
-    }
-
-    /// Marks the arguments that a function of the node checks.
-    pub(super) fn apply_checks(
-        &mut self,
-        frame: &mut Frame<'a>,
-        function: FunctionId,
-        arguments: &[Value],
-    ) {
-        let checks = self.summaries[function].checks.clone();
-        for (parameter, bits) in checks {
-            if let Some(value) = arguments.get(usize::from(parameter)) {
-                frame.mark_checked(&value.taint, bits);
-            }
-        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! What an import binds.
 
+use super::dependencies::Fact;
 use super::module::Imported;
 use super::names;
 use super::reader::Reader;
@@ -17,7 +18,7 @@ impl<'a> Reader<'a> {
         let first = module.split('.').next().unwrap_or(module);
         let value = match imported {
             Imported::Module(id) => {
-                self.read_module(id);
+                self.read_module_once(id);
                 Value::of(What::Module(id))
             }
             Imported::Library(name) => {
@@ -39,7 +40,8 @@ impl<'a> Reader<'a> {
         aliases: &'a [ruff_python_ast::Alias],
     ) {
         if let Imported::Module(id) = from {
-            self.read_module(*id);
+            self.read_module_once(*id);
+            self.noted.look_at(Fact::Globals(*id));
         }
         for alias in aliases {
             let name = alias.name.as_str();
@@ -54,7 +56,7 @@ impl<'a> Reader<'a> {
                     Imported::Library(library) => {
                         if !self.stars[frame.module].contains(library) {
                             self.stars[frame.module].push(library.clone());
-                            self.changed = true;
+                            self.noted.change(Fact::Globals(frame.module));
                         }
                     }
                 }
@@ -65,7 +67,7 @@ impl<'a> Reader<'a> {
                     Some(value) => value.clone(),
                     None => match self.program.submodule(*id, name) {
                         Some(inner) => {
-                            self.read_module(inner);
+                            self.read_module_once(inner);
                             Value::of(What::Module(inner))
                         }
                         None => Value::named(&format!("?{name}")),

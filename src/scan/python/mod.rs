@@ -13,8 +13,8 @@
 //! | how data passes calls | [`summary`], [`flow`] |
 //! | who calls a node's functions from outside | [`routes`], [`node_classes`] |
 //!
-//! All functions of a node are read again and again until their summaries stay the same; the last
-//! round tells what it finds.
+//! A function is read again whenever something that it looked at has changed ([`dependencies`]),
+//! until nothing does; [`reader`] keeps what each reading found.
 
 mod assignments;
 mod attributes;
@@ -23,6 +23,7 @@ mod calls;
 mod checks;
 mod constants;
 mod decode;
+mod dependencies;
 mod downloads;
 mod expressions;
 mod flow;

@@ -96,6 +96,8 @@ pub(super) struct FunctionInfo<'a> {
     pub star: Option<usize>,
     pub double_star: Option<usize>,
     pub binding: Binding,
+    /// Whether other functions stand in it.
+    pub has_inner: bool,
 }
 
 /// What a method is given first.
@@ -296,7 +298,11 @@ impl<'a> Indexer<'a, '_> {
             star,
             double_star,
             binding,
+            has_inner: false,
         });
+        if let Some(parent) = self.parent {
+            self.program.functions[parent].has_inner = true;
+        }
         self.program.by_address.insert(address, id);
         id
     }

@@ -3,6 +3,7 @@
 use ruff_python_ast::visitor::{self, Visitor};
 use ruff_python_ast::{Expr, Stmt};
 
+use super::dependencies::Reading;
 use super::module::Definition;
 use super::reader::{Entry, Reader};
 use super::values::{ClassId, FunctionId, Value, What};
@@ -17,10 +18,26 @@ impl<'a> Reader<'a> {
             let Some((function, names)) = found else {
                 continue;
             };
-            let entry = Entry::Node(names);
+            let entry = match (self.entries.get(&function), names) {
+                (None, None) => Entry::Node(None),
+                (None, Some(mut names)) => {
+                    names.sort();
+                    names.dedup();
+                    Entry::Node(Some(names))
+                }
+                (Some(Entry::Route), _) => continue,
+                // Two classes may share the method.
+                (Some(Entry::Node(Some(known))), Some(mut names)) => {
+                    names.extend(known.iter().cloned());
+                    names.sort();
+                    names.dedup();
+                    Entry::Node(Some(names))
+                }
+                (Some(Entry::Node(_)), _) => Entry::Node(None),
+            };
             if self.entries.get(&function) != Some(&entry) {
                 self.entries.insert(function, entry);
-                self.changed = true;
+                self.noted.read_again(Reading::Function(function));
             }
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
+use super::dependencies::{Fact, Noted, Reading};
 use super::module::{Binding, Definition, Program};
 use super::routes::Route;
 use super::scope::{Frame, Variables};
@@ -12,8 +13,8 @@ use super::taint::{Origin, OriginId, Place, SourceKind, Step, Taint};
 use super::values::{FunctionId, ModuleId, Value, What};
 use crate::scan::finding::{Finding, FlowStep};
 
-/// Rounds over all functions: data goes through so many calls between modules.
-const MOST_ROUNDS: u32 = 7;
+/// A function is read so many times: data goes through so many calls between modules.
+const MOST_READINGS: u8 = 8;
 /// Expressions that are read, for each byte of source, before the rest is left.
 const WORK_PER_BYTE: u64 = 60;
 const LEAST_WORK: u64 = 2_000_000;
@@ -28,8 +29,12 @@ pub(super) enum Entry {
     Node(Option<Vec<String>>),
 }
 
+/// Module, offset and rule.
+type Key = (ModuleId, u32, &'static str);
+type Found = BTreeMap<Key, Told>;
+
 /// What was found at one place.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Told {
     hit: Hit,
     steps: Vec<(Place, String)>,
@@ -48,11 +53,10 @@ pub(super) struct Reader<'a> {
     pub summaries: Vec<Summary>,
     pub entries: HashMap<FunctionId, Entry>,
     pub routes: BTreeMap<(ModuleId, u32), Route>,
-    found: BTreeMap<(ModuleId, u32, &'static str), Told>,
-    done: Vec<bool>,
-    /// Whether this is the round that tells.
-    telling: bool,
-    pub changed: bool,
+    pub noted: Noted,
+    /// What each reading found, which the next one replaces.
+    found: HashMap<Reading, Found>,
+    readings: HashMap<Reading, u8>,
     work: u64,
     most_work: u64,
 }
@@ -71,33 +75,58 @@ impl<'a> Reader<'a> {
             summaries: vec![Summary::NOTHING; program.functions.len()],
             entries: HashMap::new(),
             routes: BTreeMap::new(),
-            found: BTreeMap::new(),
-            done: vec![false; modules],
-            telling: false,
-            changed: false,
+            noted: Noted::default(),
+            found: HashMap::new(),
+            readings: HashMap::new(),
             work: 0,
             most_work: LEAST_WORK + bytes as u64 * WORK_PER_BYTE,
         }
     }
 
-    /// Reads everything.
+    /// Reads everything, and again what has to be.
     pub(super) fn read(&mut self) {
-        for round in 1..=MOST_ROUNDS {
-            self.changed = false;
-            self.done.fill(false);
-            for module in 0..self.program.modules.len() {
-                self.read_module(module);
-            }
-            for function in 0..self.program.functions.len() {
-                self.read_function(function);
-            }
+        for module in 0..self.program.modules.len() {
+            self.read_module_once(module);
+        }
+        for function in 0..self.program.functions.len() {
+            self.read_again(Reading::Function(function));
+        }
+        loop {
             self.note_node_classes();
-            if self.telling {
+            let mut read = false;
+            for reading in self.noted.take_stale() {
+                read |= self.read_again(reading);
+            }
+            if !read {
                 break;
             }
-            self.telling = !self.changed || round + 1 == MOST_ROUNDS;
         }
         self.tell_routes();
+    }
+
+    /// False if it was read often enough.
+    fn read_again(&mut self, reading: Reading) -> bool {
+        let times = self.readings.entry(reading).or_insert(0);
+        if *times >= MOST_READINGS {
+            return false;
+        }
+        *times += 1;
+        self.found.remove(&reading);
+        self.noted.begin(reading);
+        match reading {
+            Reading::Module(module) => self.read_module(module),
+            Reading::Function(function) => self.read_function(function),
+        }
+        self.noted.end();
+        true
+    }
+
+    /// Reads a module that an import asks for, if it was not read before.
+    pub(super) fn read_module_once(&mut self, module: ModuleId) {
+        let reading = Reading::Module(module);
+        if !self.readings.contains_key(&reading) {
+            self.read_again(reading);
+        }
     }
 
     /// Whether an expression may still be read.
@@ -111,10 +140,7 @@ impl<'a> Reader<'a> {
         self.work > self.most_work
     }
 
-    pub(super) fn read_module(&mut self, module: ModuleId) {
-        if std::mem::replace(&mut self.done[module], true) {
-            return;
-        }
+    fn read_module(&mut self, module: ModuleId) {
         let program = self.program;
         let mut frame = Frame::new(module);
         self.read_body(&mut frame, &program.modules[module].body);
@@ -129,8 +155,8 @@ impl<'a> Reader<'a> {
             }
         }
         if self.globals[module] != variables {
-            self.changed = true;
             self.globals[module] = variables;
+            self.noted.change(Fact::Globals(module));
         }
     }
 
@@ -152,14 +178,20 @@ impl<'a> Reader<'a> {
         }
         frame.summary.returns = frame.returned.take().unwrap_or(Value::UNKNOWN);
         if frame.summary.differs(&self.summaries[id]) {
-            self.changed = true;
+            self.noted.change(Fact::Summary(id));
         }
         self.summaries[id] = frame.summary;
+        if !info.has_inner {
+            return;
+        }
         let mut variables = frame.state.variables;
         for value in variables.values_mut() {
             value.taint = value.taint.without_parameters();
         }
-        self.captured.insert(id, variables);
+        if self.captured.get(&id) != Some(&variables) {
+            self.captured.insert(id, variables);
+            self.noted.change(Fact::Captured(id));
+        }
     }
 
     fn bind_parameters(&mut self, frame: &mut Frame<'a>, id: FunctionId) {
@@ -255,38 +287,24 @@ impl<'a> Reader<'a> {
         hit: Hit,
         steps: Vec<(Place, String)>,
     ) {
-        if !self.telling {
-            return;
-        }
-        let told = Told { hit, steps };
-        let key = (module, offset, told.hit.rule.id);
-        match self.found.get_mut(&key) {
-            Some(known)
-                if (known.hit.severity, !known.steps.is_empty())
-                    >= (told.hit.severity, !told.steps.is_empty()) =>
-            {
-                if known.hit.intent.is_none() {
-                    known.hit.intent = told.hit.intent;
-                }
-            }
-            Some(known) => {
-                let intent = known.hit.intent;
-                *known = told;
-                known.hit.intent = known.hit.intent.or(intent);
-            }
-            None => {
-                self.found.insert(key, told);
-            }
-        }
+        let reading = self.noted.current().unwrap_or(Reading::Module(module));
+        let found = self.found.entry(reading).or_default();
+        add_told(found, (module, offset, hit.rule.id), Told { hit, steps });
     }
 
     pub(super) fn findings(&self) -> Vec<Finding> {
+        let mut found = Found::new();
+        let mut readings: Vec<_> = self.found.keys().copied().collect();
+        readings.sort();
+        for (key, told) in readings.iter().flat_map(|r| &self.found[r]) {
+            add_told(&mut found, *key, told.clone());
+        }
         let position = |place: &Place| {
             let source = &self.program.modules[place.module as usize].source;
             let (line, column) = source.position(place.offset);
             (source.path.clone(), line, column)
         };
-        let all = self.found.iter().map(|((module, offset, _), told)| {
+        let all = found.iter().map(|((module, offset, _), told)| {
             let source = &self.program.modules[*module].source;
             let mut finding = source.finding(told.hit.rule, *offset, told.hit.message.clone());
             finding.severity = told.hit.severity;
@@ -307,5 +325,27 @@ impl<'a> Reader<'a> {
             finding
         });
         all.collect()
+    }
+}
+
+/// Keeps the worst of what is told of a place.
+fn add_told(found: &mut Found, key: Key, told: Told) {
+    match found.get_mut(&key) {
+        Some(known)
+            if (known.hit.severity, !known.steps.is_empty())
+                >= (told.hit.severity, !told.steps.is_empty()) =>
+        {
+            if known.hit.intent.is_none() {
+                known.hit.intent = told.hit.intent;
+            }
+        }
+        Some(known) => {
+            let intent = known.hit.intent;
+            *known = told;
+            known.hit.intent = known.hit.intent.or(intent);
+        }
+        None => {
+            found.insert(key, told);
+        }
     }
 }

@@ -3,6 +3,7 @@
 use ruff_python_ast::{Decorator, Expr};
 
 use super::calls::Arguments;
+use super::dependencies::Reading;
 use super::reader::{Entry, Reader};
 use super::rules::{last_segment, web_route::PY_WEB_ROUTE};
 use super::scope::Frame;
@@ -145,7 +146,7 @@ impl<'a> Reader<'a> {
         if let Some(handler) = route.handler
             && self.entries.insert(handler, Entry::Route) != Some(Entry::Route)
         {
-            self.changed = true;
+            self.noted.read_again(Reading::Function(handler));
         }
         self.routes.insert((module, offset), route);
     }

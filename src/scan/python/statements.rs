@@ -7,6 +7,7 @@ use ruff_text_size::Ranged;
 
 use super::assignments::bind_pattern;
 use super::calls::Arguments;
+use super::dependencies::Fact;
 use super::expressions::{binary_of, element_of};
 use super::reader::Reader;
 use super::scope::Frame;
@@ -226,7 +227,7 @@ impl<'a> Reader<'a> {
         }
         if self.bases[id] != bases {
             self.bases[id] = bases;
-            self.changed = true;
+            self.noted.change(Fact::Class(id));
         }
         // The body sees what is around it; what it binds are attributes.
         let outside = frame.state.clone();
