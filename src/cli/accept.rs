@@ -35,7 +35,7 @@ pub(crate) fn run(global: &GlobalArgs, args: &AcceptArgs) -> Result<u8> {
     let project = ComfyProject::open(global)?;
     let locked = locked_parts(&project, &args.names)?;
     let git = project::git_store(&project, args.offline)?;
-    let scanner = scanner_of(&git)?;
+    let scanner = scanner_of(&git, &project)?;
     let by = reviewer_name(global);
     let reports: Vec<_> = locked
         .parts

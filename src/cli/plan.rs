@@ -154,7 +154,7 @@ fn capabilities_of(address: &str, desired: &Desired, live: Option<&GenerationSpe
         let part: Part = address.parse().ok()?;
         let (old, new) = (live?.pin_of(&part)?, desired.code.pin_of(&part)?);
         let cache = crate::host::env::cache_home().filter(|_| old.tree != new.tree)?;
-        let kept = |pin| crate::host::scan::pins::kept_report(&cache, pin);
+        let kept = |pin| crate::host::scan::pins::kept_report(&cache, pin, FetchDepth::Sources);
         let of = |pin| Some(Capabilities::of_report(&kept(pin)?));
         Some(of(new)?.lines_since(&of(old)?))
     };

@@ -57,7 +57,7 @@ pub(crate) fn run(global: &GlobalArgs, args: &ReviewArgs) -> Result<u8> {
         return Ok(0);
     }
     let git = project::git_store(&project, args.offline)?;
-    let scanner = scanner_of(&git)?;
+    let scanner = scanner_of(&git, &project)?;
     let report = scanner.report_of(pin)?;
     // The accepted tree, where the server still has its commit.
     let before = last.filter(|r| r.tree != pin.tree).map(|r| RepositoryPin {

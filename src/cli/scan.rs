@@ -108,7 +108,7 @@ fn scan_new(global: &GlobalArgs, args: &ScanArgs, names: &[String]) -> Result<u8
     let project = ComfyProject::open(global)?;
     let locked = scan_pins::locked_parts(&project, names)?;
     let git = project::git_store(&project, args.offline)?;
-    let scanner = scan_pins::scanner_of(&git)?;
+    let scanner = scan_pins::scanner_of(&git, &project)?;
     let scans: Vec<(String, Result<ScanReport>)> = locked
         .parts
         .par_iter()

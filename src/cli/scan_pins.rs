@@ -1,11 +1,12 @@
 //! What `lock`, `update`, `accept`, `review` and `scan --new` share: the pins as they are scanned.
 
 use super::GlobalArgs;
-use crate::host::git::GitStore;
+use crate::host::git::{FetchDepth, GitStore};
 use crate::host::scan::pins::PinScanner;
 use crate::lock::difference::LockDifference;
 use crate::lock::resolve::ResolvedLock;
 use crate::lock::{self, Lock, RepositoryPin};
+use crate::manifest::ScanPolicy;
 use crate::problem::{Context, Problem, Result};
 use crate::project::{self, ComfyProject};
 use crate::render;
@@ -22,7 +23,7 @@ pub(crate) fn scan_resolved(
     offline: bool,
 ) -> Result<LockScan> {
     let git = project::git_store(project, offline)?;
-    let scanner = scanner_of(&git)?;
+    let scanner = scanner_of(&git, project)?;
     let old = project.lock.as_ref().map(|(l, _)| l);
     let scan = pins::scan_lock(
         &project.manifest.policy,
@@ -38,10 +39,14 @@ pub(crate) fn scan_resolved(
 ///
 /// # Errors
 /// There is no home.
-pub(crate) fn scanner_of(git: &GitStore) -> Result<PinScanner<'_>> {
+pub(crate) fn scanner_of<'a>(git: &'a GitStore, project: &ComfyProject) -> Result<PinScanner<'a>> {
     let cache = crate::host::env::cache_home()
         .ok_or_else(|| Problem::new("HOME is not set").with_hint("set HOME, or XDG_CACHE_HOME"))?;
-    Ok(PinScanner { git, cache })
+    let depth = match project.manifest.policy.scan {
+        ScanPolicy::Block => FetchDepth::Whole,
+        ScanPolicy::Warn | ScanPolicy::Off => FetchDepth::Sources,
+    };
+    Ok(PinScanner { git, cache, depth })
 }
 
 /// Prints what moved, and below each pin its commits, if asked for, and what the scan says.

@@ -39,7 +39,11 @@ impl PinFiles {
         let submodules = pin.submodules.iter();
         let submodules = submodules.map(|s| (format!("{}/", s.path), &s.repo, s.commit));
         for (prefix, repo, commit) in own.chain(submodules) {
-            let repository = git.store_folder(repo, FetchDepth::Whole);
+            let whole = git.store_folder(repo, FetchDepth::Whole);
+            let repository = match objects::has_commit(&whole, &commit) {
+                true => whole,
+                false => git.store_folder(repo, FetchDepth::Sources),
+            };
             let exclude = pin.exclusions().in_submodule(prefix.trim_end_matches('/'));
             let snapshot = objects::read_snapshot(&repository, &commit, &exclude)?;
             for (path, entry) in snapshot.listing.0 {

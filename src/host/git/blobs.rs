@@ -8,8 +8,9 @@ use super::objects::{self, libgit2_id, open_repository};
 use crate::problem::{Context, Problem, Result};
 use crate::tree::{EntryMode, ObjectId, TreeExclusions};
 
-/// Takes path, mode and bytes of a file, and returns whether it wants another.
-pub(crate) type BlobVisitor<'a> = dyn FnMut(&str, EntryMode, &[u8]) -> Result<bool> + 'a;
+/// Takes path, mode and bytes of a file, and returns whether it wants another. `None`: the store
+/// does not have the bytes, because they are many.
+pub(crate) type BlobVisitor<'a> = dyn FnMut(&str, EntryMode, Option<&[u8]>) -> Result<bool> + 'a;
 
 /// Calls `visit` with path, mode and bytes of each file and link of a commit, in the order of their
 /// paths; it ends where `visit` returns false. Submodules are passed over.
@@ -31,8 +32,15 @@ pub(crate) fn visit_blobs(
         if matches!(entry.mode, EntryMode::Commit | EntryMode::Folder) {
             continue;
         }
+        let oid = libgit2_id(&entry.oid)?;
+        if !odb.exists(oid) {
+            if !visit(path, entry.mode, None)? {
+                break;
+            }
+            continue;
+        }
         let blob = odb
-            .read(libgit2_id(&entry.oid)?)
+            .read(oid)
             .with_context(|| format!("read {} from the store", crate::text::escape_text(path)))?;
         if blob.kind() != ObjectType::Blob {
             return Err(Problem::new(format!(
@@ -41,7 +49,7 @@ pub(crate) fn visit_blobs(
             ))
             .with_hint("do not use this repository"));
         }
-        if !visit(path, entry.mode, blob.data())? {
+        if !visit(path, entry.mode, Some(blob.data()))? {
             break;
         }
     }

@@ -35,7 +35,7 @@ use crate::lock::tree_facts;
 use crate::manifest::names;
 use crate::manifest::node_source::NodeSource;
 use crate::problem::{Problem, Result};
-use crate::progress::Progress;
+use crate::progress::{NoProgress, Progress};
 use crate::tree::{EntryMode, ObjectId, TreeListing, links};
 
 /// What a fetch may know about the caller's environment: mirrors, proxies and certificates, nothing
@@ -93,9 +93,15 @@ pub(crate) enum FetchDepth {
     /// The commit, its trees, and files small enough to be a link target, a `.gitmodules` or an LFS
     /// pointer.
     Outline,
+    /// The same with every file of at most [`SOURCES_LIMIT`] bytes, where the server can leave the
+    /// others out: what a scan reads.
+    Sources,
     /// Everything that is needed to unpack the tree.
     Whole,
 }
+
+/// Bytes of a file that [`FetchDepth::Sources`] has: pictures and models are longer, code is not.
+pub(crate) const SOURCES_LIMIT: u64 = 1 << 20;
 
 /// git's settings, which no repository can override: no hooks, no helpers, only these protocols,
 /// nothing in the background.
@@ -170,12 +176,30 @@ impl GitStore {
             .chars()
             .filter(|c| c.is_ascii_alphanumeric() || "-_.".contains(*c))
             .collect();
-        let suffix = if depth == FetchDepth::Outline {
-            ".outline"
-        } else {
-            ""
+        let suffix = match depth {
+            FetchDepth::Outline => ".outline",
+            FetchDepth::Sources => ".sources",
+            FetchDepth::Whole => "",
         };
         self.store.join(format!("{name}-{digest}{suffix}.git"))
+    }
+
+    /// The repository that has the files of a commit, at least those that a scan reads; they are
+    /// fetched if necessary.
+    ///
+    /// # Errors
+    /// As [`GitStore::ensure_commit`].
+    pub(crate) fn ensure_sources(
+        &self,
+        (repo, git_ref): (&str, &str),
+        commit: &ObjectId,
+        depth: FetchDepth,
+    ) -> Result<PathBuf> {
+        let whole = self.store_folder(repo, FetchDepth::Whole);
+        if objects::has_ref(&whole, commit) {
+            return Ok(whole);
+        }
+        self.ensure_commit(repo, git_ref, commit, depth, &NoProgress)
     }
 
     /// Ensures that `commit` is in the store, fetching it if necessary; returns the bare
@@ -366,8 +390,12 @@ impl GitStore {
     ) -> Result<(), GitError> {
         match &self.program {
             Some(git) => {
-                let filter = (depth == FetchDepth::Outline)
-                    .then(|| format!("blob:limit={}", crate::tree::rules::LFS_LIMIT + 1));
+                let limit = match depth {
+                    FetchDepth::Outline => Some(crate::tree::rules::LFS_LIMIT as u64 + 1),
+                    FetchDepth::Sources => Some(SOURCES_LIMIT + 1),
+                    FetchDepth::Whole => None,
+                };
+                let filter = limit.map(|n| format!("blob:limit={n}"));
                 program::fetch_with_git(
                     self,
                     git,

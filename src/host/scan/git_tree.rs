@@ -23,8 +23,12 @@ pub(super) fn visit_commits(
     let (mut end, mut goes_on) = (0, true);
     for source in commits {
         let (repository, commit) = (&source.repository, &source.commit);
-        let mut take = |path: &str, mode: EntryMode, bytes: &[u8]| -> Result<bool> {
+        let mut take = |path: &str, mode: EntryMode, bytes: Option<&[u8]>| -> Result<bool> {
             let path = format!("{}{path}", source.prefix);
+            let Some(bytes) = bytes else {
+                goes_on = visit(ScanEntry::LeftOut { path });
+                return Ok(goes_on);
+            };
             let entry = if mode == EntryMode::Link {
                 let target = String::from_utf8_lossy(bytes).into_owned();
                 ScanEntry::Link { path, target }

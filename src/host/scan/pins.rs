@@ -8,7 +8,6 @@ use super::sources::{CommitSource, ScanSource, ScanUnit};
 use crate::host::git::{FetchDepth, GitStore};
 use crate::lock::RepositoryPin;
 use crate::problem::Result;
-use crate::progress::NoProgress;
 use crate::scan::report::ScanReport;
 
 /// Where reports are kept, and where trees come from.
@@ -16,6 +15,8 @@ pub(crate) struct PinScanner<'a> {
     pub git: &'a GitStore,
     /// The owner's cache.
     pub cache: PathBuf,
+    /// How much of a commit is fetched: sources, or everything.
+    pub depth: FetchDepth,
 }
 
 /// Raised where the rules find something else in the same bytes; a build of comfy from another
@@ -25,7 +26,7 @@ const RULES_VERSION: u32 = 1;
 impl PinScanner<'_> {
     /// Returns the kept report of a pin, if there is one.
     pub(crate) fn kept_report(&self, pin: &RepositoryPin) -> Option<ScanReport> {
-        kept_report(&self.cache, pin)
+        kept_report(&self.cache, pin, self.depth)
     }
 
     /// Scans what a pin holds, with its submodules and without what `exclude` leaves out; what is
@@ -38,8 +39,7 @@ impl PinScanner<'_> {
             return Ok(kept);
         }
         let fetch = |repo: &str, git_ref: &str, commit| {
-            self.git
-                .ensure_commit(repo, git_ref, commit, FetchDepth::Whole, &NoProgress)
+            self.git.ensure_sources((repo, git_ref), commit, self.depth)
         };
         let mut commits = vec![CommitSource {
             prefix: String::new(),
@@ -74,13 +74,14 @@ impl PinScanner<'_> {
         let scanner = PinScanner {
             git: &offline,
             cache: self.cache.clone(),
+            depth: self.depth,
         };
         scanner.report_of(pin).ok()
     }
 
     /// A cache that cannot be written is no reason to fail.
     fn keep_report(&self, pin: &RepositoryPin, report: &ScanReport) {
-        let file = report_file(&self.cache, pin);
+        let file = report_file(&self.cache, pin, self.depth);
         let Some(folder) = file.parent() else { return };
         if let Ok(text) = serde_json::to_vec(report)
             && std::fs::create_dir_all(folder).is_ok()
@@ -91,13 +92,22 @@ impl PinScanner<'_> {
 }
 
 /// Returns the kept report of a pin, if there is one; nothing is fetched or scanned.
-pub(crate) fn kept_report(cache: &std::path::Path, pin: &RepositoryPin) -> Option<ScanReport> {
-    let text = std::fs::read(report_file(cache, pin)).ok()?;
+pub(crate) fn kept_report(
+    cache: &std::path::Path,
+    pin: &RepositoryPin,
+    depth: FetchDepth,
+) -> Option<ScanReport> {
+    // A report of everything is one of the sources too.
+    let depths = [FetchDepth::Whole, depth];
+    let text = depths
+        .iter()
+        .find_map(|d| std::fs::read(report_file(cache, pin, *d)).ok())?;
     serde_json::from_slice(&text).ok()
 }
 
-fn report_file(cache: &std::path::Path, pin: &RepositoryPin) -> PathBuf {
+fn report_file(cache: &std::path::Path, pin: &RepositoryPin, depth: FetchDepth) -> PathBuf {
     let mut hash = Sha256::new();
+    hash.update([u8::from(depth == FetchDepth::Whole)]);
     hash.update(RULES_VERSION.to_be_bytes());
     hash.update(env!("COMFY_BUILD"));
     hash.update(pin.tree.0);

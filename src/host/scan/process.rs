@@ -241,6 +241,13 @@ fn send_files(
                 .push(Finding::about_file(&rules::SPECIAL_FILE, &path, message));
             true
         }
+        ScanEntry::LeftOut { path } => {
+            let message = "it was not fetched for the scan, and so not looked at".to_string();
+            found
+                .findings
+                .push(Finding::about_file(&rules::NOT_FETCHED, &path, message));
+            true
+        }
         ScanEntry::Unreadable { path, why } => {
             let shown = format!("it could not be read: {why}");
             found

@@ -75,6 +75,10 @@ pub(super) enum ScanEntry {
         path: String,
         why: String,
     },
+    /// The store does not have its bytes: they are more than code has.
+    LeftOut {
+        path: String,
+    },
 }
 
 /// Folders of tools, whose content is nobody's code.

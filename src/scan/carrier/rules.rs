@@ -64,6 +64,14 @@ pub(crate) const UNREADABLE: Rule = carrier(
     "Nothing is known of what it holds.",
     "Scan as a user who may read it.",
 );
+pub(crate) const NOT_FETCHED: Rule = carrier(
+    "carrier-not-fetched",
+    Severity::Low,
+    "a file of more than 1 MiB that was not fetched for the scan",
+    "`lock` scans code, and leaves pictures and models to others. Under `scan = \"block\"` it fetches \
+     and scans everything, and so does `apply`.",
+    "`comfy scan` reads it once it is on this machine.",
+);
 pub(crate) const CRASH: Rule = carrier(
     "carrier-crash",
     Severity::High,
@@ -215,6 +223,7 @@ pub(crate) const RULES: &[Rule] = &[
     TOO_LARGE,
     UNPARSEABLE,
     UNREADABLE,
+    NOT_FETCHED,
     CRASH,
     ODD_NAME,
     LINK_LEAVES,
