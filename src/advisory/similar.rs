@@ -160,6 +160,11 @@ pub(crate) fn popular_package(name: &str) -> Option<&'static str> {
     near_miss(name, PACKAGES)
 }
 
+/// Whether a package of this name is a popular one.
+pub(crate) fn is_popular(name: &str) -> bool {
+    PACKAGES.contains(&name)
+}
+
 /// The popular node that the id or the repository of a node is one letter from.
 pub(crate) fn popular_node(name: &str) -> Option<&'static str> {
     near_miss(&name.to_lowercase().replace('_', "-"), NODES)

@@ -12,7 +12,7 @@ use crate::advisory::packages::{self, answer_key};
 use crate::advisory::similar;
 use crate::advisory::table::embedded_table;
 use crate::host::advisories::{PackageAuditor, StoredParts};
-use crate::host::build::venv::provenance::{self, PublisherQuery};
+use crate::host::build::venv::provenance::{PublisherClient, PublisherQuery};
 use crate::host::env;
 use crate::host::uv::UvRunner;
 use crate::lock::difference::LockDifference;
@@ -50,7 +50,7 @@ pub(crate) fn record_publishers(
         return Ok(());
     }
     let net = env::net_env()?;
-    let deadline = Instant::now() + PUBLISHER_LIMIT;
+    let client = PublisherClient::new(&net, Instant::now() + PUBLISHER_LIMIT);
     let ask = |at: &usize| {
         let package = &python.packages[*at];
         let mut indexes = python.indexes.iter();
@@ -60,7 +60,7 @@ pub(crate) fn record_publishers(
             index: index.map(|x| x.url.as_str()),
             files: package.wheels.iter().map(|w| w.file.as_str()).collect(),
         };
-        provenance::find_publisher(&net, &query, deadline)
+        client.find_publisher(&query)
     };
     let answers: Vec<_> = with_threads(|| asked.par_iter().map(ask).collect());
     if crate::host::signals::is_interrupted() {
@@ -201,7 +201,9 @@ fn moved_packages(
 /// Packages whose names are one letter from a popular one.
 pub(super) fn similar_packages(packages: &packages::AuditedPackages) -> Vec<AuditFinding> {
     let found = packages.iter().filter_map(|((name, version), package)| {
-        let popular = similar::popular_package(name)?;
+        // What a popular package itself asks for is what was meant.
+        let popular = similar::popular_package(name)
+            .filter(|_| !package.by.iter().any(|by| similar::is_popular(by)))?;
         Some(AuditFinding::similar_package(
             (name, version),
             package,

@@ -54,7 +54,8 @@ impl UvRunner {
                 .with_context(|| format!("write {}", at.display()))?;
         }
         let mut command = self.uv_command(uv);
-        let silence = limit.as_secs().clamp(1, 20).to_string();
+        // An index that says nothing is left out, and there is time left for the service.
+        let silence = (limit.as_secs() / 2).clamp(1, 10).to_string();
         command
             .current_dir(folder)
             .args(["audit", "--frozen", "--no-python-downloads"])

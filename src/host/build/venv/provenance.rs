@@ -1,7 +1,8 @@
 //! Who published the files of a package: its page in JSON (PEP 691) says where each file's
 //! provenance is (PEP 740).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
@@ -37,76 +38,95 @@ struct PageFile {
     provenance: Option<String>,
 }
 
-/// Asks the index who published the files of a package. `None`: it does not tell, or one of the
-/// files has no provenance. No answer takes longer than until `deadline`.
-///
-/// # Errors
-/// Why the index could not be asked.
-pub(crate) fn find_publisher(
-    net: &NetEnv,
-    query: &PublisherQuery,
+/// Asks indexes; nothing is asked after `deadline`.
+pub(crate) struct PublisherClient<'a> {
+    net: &'a NetEnv,
     deadline: Instant,
-) -> Result<Option<String>, String> {
-    let index = query.index.unwrap_or_else(|| net.default_index());
-    let page = format!("{}/{}/", index.trim_end_matches('/'), query.package);
-    let (kind, text, base) = get(net, &page, &page, MAX_PAGE, deadline)?;
-    if !kind.contains("json") {
-        return Ok(None);
-    }
-    let parsed: Page = serde_json::from_str(&text)
-        .map_err(|e| format!("{} is not an index page: {e}", public_address(&page)))?;
-    let named: BTreeMap<&str, Option<&str>> = parsed
-        .files
-        .iter()
-        .map(|f| (&*f.filename, f.provenance.as_deref()))
-        .collect();
-    let provenance = |file: &&str| named.get(file).copied().flatten();
-    let all: Option<Vec<&str>> = query.files.iter().map(provenance).collect();
-    let Some(first) = all.and_then(|all| all.first().copied()) else {
-        return Ok(None);
-    };
-    let address = http::absolute_link(&base, first);
-    let (_, text, _) = get(net, &address, &page, MAX_PROVENANCE, deadline)?;
-    read_provenance(&text).map(Some).map_err(|p| p.message)
+    /// Indexes that tell of no file: they are asked once.
+    silent: Mutex<BTreeSet<String>>,
 }
 
-/// The content type, the text, and the address that it came from.
-fn get(
-    net: &NetEnv,
-    address: &str,
-    page: &str,
-    most: u64,
-    deadline: Instant,
-) -> Result<(String, String, String), String> {
-    let failed = |why: String| format!("{}: {why}", public_address(address));
-    let left = deadline.saturating_duration_since(Instant::now());
-    if left < Duration::from_millis(1) || crate::host::signals::is_interrupted() {
-        return Err(failed("there was no time left to ask".into()));
+impl PublisherClient<'_> {
+    pub(crate) fn new(net: &NetEnv, deadline: Instant) -> PublisherClient<'_> {
+        PublisherClient {
+            net,
+            deadline,
+            silent: Mutex::default(),
+        }
     }
-    let (bare, own) = split_credentials(address);
-    // The index's password goes to its own server alone.
-    let same = http::host_and_port(address) == http::host_and_port(page);
-    let key = own.or_else(|| split_credentials(page).1.filter(|_| same));
-    let mut request = http::of_packages(net, address, page)
-        .get(&bare)
-        .header("Accept", JSON)
-        .header("Accept-Encoding", "identity");
-    if let Some(key) = key {
-        request = request.header("Authorization", key);
+
+    /// Asks the index who published the files of a package. `None`: it does not tell, or one of the
+    /// files has no provenance.
+    ///
+    /// # Errors
+    /// Why the index could not be asked.
+    pub(crate) fn find_publisher(&self, query: &PublisherQuery) -> Result<Option<String>, String> {
+        let index = query.index.unwrap_or_else(|| self.net.default_index());
+        let silent = || self.silent.lock().unwrap_or_else(|e| e.into_inner());
+        if silent().contains(index) {
+            return Ok(None);
+        }
+        let page = format!("{}/{}/", index.trim_end_matches('/'), query.package);
+        let (kind, text, base) = self.get(&page, index, MAX_PAGE)?;
+        // One that knows of it has the key with every file.
+        if !kind.contains("json") || !text.contains("\"provenance\"") {
+            silent().insert(index.to_string());
+            return Ok(None);
+        }
+        let parsed: Page = serde_json::from_str(&text)
+            .map_err(|e| format!("{} is not an index page: {e}", public_address(&page)))?;
+        let named: BTreeMap<&str, Option<&str>> = parsed
+            .files
+            .iter()
+            .map(|f| (&*f.filename, f.provenance.as_deref()))
+            .collect();
+        let provenance = |file: &&str| named.get(file).copied().flatten();
+        let all: Option<Vec<&str>> = query.files.iter().map(provenance).collect();
+        let Some(first) = all.and_then(|all| all.first().copied()) else {
+            return Ok(None);
+        };
+        let address = http::absolute_link(&base, first);
+        let (_, text, _) = self.get(&address, index, MAX_PROVENANCE)?;
+        read_provenance(&text).map(Some).map_err(|p| p.message)
     }
-    let request = request.config().timeout_global(Some(left)).build();
-    let mut answer = request.call().map_err(|e| failed(e.to_string()))?;
-    match answer.status().as_u16() {
-        200..=299 => {}
-        // An index that has pages in HTML alone, and says so.
-        406 => return Ok((String::new(), String::new(), bare)),
-        code => return Err(failed(format!("answers {code}"))),
+
+    /// The content type, the text, and the address that it came from.
+    fn get(
+        &self,
+        address: &str,
+        index: &str,
+        most: u64,
+    ) -> Result<(String, String, String), String> {
+        let failed = |why: String| format!("{}: {why}", public_address(address));
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        if left < Duration::from_millis(1) || crate::host::signals::is_interrupted() {
+            return Err(failed("there was no time left to ask".into()));
+        }
+        let (bare, own) = split_credentials(address);
+        // The index's password goes to its own server alone.
+        let same = http::host_and_port(address) == http::host_and_port(index);
+        let key = own.or_else(|| split_credentials(index).1.filter(|_| same));
+        let mut request = http::of_packages(self.net, address, index)
+            .get(&bare)
+            .header("Accept", JSON)
+            .header("Accept-Encoding", "identity");
+        if let Some(key) = key {
+            request = request.header("Authorization", key);
+        }
+        let request = request.config().timeout_global(Some(left)).build();
+        let mut answer = request.call().map_err(|e| failed(e.to_string()))?;
+        match answer.status().as_u16() {
+            200..=299 => {}
+            // An index that has pages in HTML alone, and says so.
+            406 => return Ok((String::new(), String::new(), bare)),
+            code => return Err(failed(format!("answers {code}"))),
+        }
+        let kind = answer.headers().get("Content-Type");
+        let kind = kind.and_then(|t| t.to_str().ok()).unwrap_or_default();
+        let kind = kind.to_string();
+        let base = ureq::ResponseExt::get_uri(&answer).to_string();
+        let body = answer.body_mut().with_config().limit(most);
+        let text = body.read_to_string().map_err(|e| failed(e.to_string()))?;
+        Ok((kind, text, base))
     }
-    let kind = answer.headers().get("Content-Type");
-    let kind = kind.and_then(|t| t.to_str().ok()).unwrap_or_default();
-    let kind = kind.to_string();
-    let base = ureq::ResponseExt::get_uri(&answer).to_string();
-    let body = answer.body_mut().with_config().limit(most);
-    let text = body.read_to_string().map_err(|e| failed(e.to_string()))?;
-    Ok((kind, text, base))
 }
