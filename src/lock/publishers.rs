@@ -161,6 +161,13 @@ mod tests {
                 .unwrap_err()
                 .message,
         ];
-        insta::assert_snapshot!(told.join("\n"), @"");
+        insta::assert_snapshot!(told.join("\n"), @"
+        github.com/pypa/sampleproject release.yml
+        gitlab.com/a/b/c .gitlab-ci.yml
+        google a@b.test
+        the provenance of a file names no publisher
+        the provenance of a file names no publisher
+        the provenance of a file names no publisher
+        ");
     }
 }

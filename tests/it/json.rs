@@ -102,6 +102,7 @@ fn every_command_prints_one_object() {
     doctor: no_manifest
     verify: no_manifest
     scan: no_manifest
+    audit: no_manifest
     review: usage
     accept: usage
     gc: no_manifest
