@@ -20,6 +20,7 @@ mod assignments;
 mod attributes;
 mod beginnings;
 mod calls;
+mod check_words;
 mod checks;
 mod constants;
 mod decode;
