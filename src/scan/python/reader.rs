@@ -138,6 +138,11 @@ impl<'a> Reader<'a> {
         self.work <= self.most_work
     }
 
+    /// Pays for a copy of what is known at a point.
+    pub(super) fn spend_on_copy(&mut self, frame: &Frame<'a>) {
+        self.work += frame.state.variables.len() as u64 * 2;
+    }
+
     /// Whether some of it was left unread since it is too much.
     pub(super) fn is_exhausted(&self) -> bool {
         self.work > self.most_work

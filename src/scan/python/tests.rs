@@ -332,6 +332,15 @@ fn sources_as_deep_as_is_read_end_well() {
 }
 
 #[test]
+fn a_source_that_takes_too_long_is_told() {
+    let one = |n| format!("v{n} = {n}\nif v{n}: w{n} = v{n}\nelse: w{n} = 1\n");
+    let source: String = (0..2000).map(one).collect();
+    let findings = scan_one(&source);
+    assert_eq!(findings.len(), 1, "{}", shown(&findings));
+    assert_eq!(findings[0].rule.id, "py-too-deep");
+}
+
+#[test]
 fn values_that_hold_each_other_stay_small() {
     let doubled: String = (0..60)
         .map(|_| "x = [x, x]\ny = {'a': y, 'b': y}\nz = z + z\nw = w * 9\n")
