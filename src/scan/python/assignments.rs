@@ -19,6 +19,7 @@ impl<'a> Reader<'a> {
                 what: value.what.clone(),
                 taint: value.taint.without_parameters(),
             };
+            self.set_by_functions[frame.module].insert(name);
             let globals = &mut self.globals[frame.module];
             let joined = globals
                 .get(name)

@@ -1,6 +1,8 @@
 //! Where data begins: replies, files, the environment, what is decoded.
 
+use std::collections::HashSet;
 use std::rc::Rc;
+use std::sync::LazyLock;
 
 use super::constants;
 use super::reader::Reader;
@@ -43,6 +45,10 @@ const DECODES: &[&str] = &[
     "zstandard.decompress",
     "base91.decode",
 ];
+
+/// [`DECODES`], to look a name up.
+static DECODING: LazyLock<HashSet<&'static str>> =
+    LazyLock::new(|| DECODES.iter().copied().collect());
 
 /// Functions that tell who the machine and its user are.
 const HOST_INFO: &[&str] = &[
@@ -103,7 +109,7 @@ impl<'a> Reader<'a> {
                 "a reply comes from the network",
             )));
         }
-        if DECODES.contains(&name) {
+        if DECODING.contains(name) {
             let first = call.argument(0, "s");
             let known = first.and_then(|v| constants::decode_with(name, v));
             let coding = call.text(1, "encoding");

@@ -2,9 +2,9 @@
 
 use ruff_python_ast::{BoolOp, CmpOp, Expr, ExprCall, ExprCompare, UnaryOp};
 
+use super::check_words::{bits_of_prefix, is_call_of, quiet_text, sounds_like_a_check};
 use super::dependencies::Fact;
 use super::module::Binding;
-use super::names::last_segment;
 use super::reader::Reader;
 use super::scope::Frame;
 use super::taint::{OriginId, Taint, cleared};
@@ -301,7 +301,18 @@ impl<'a> Reader<'a> {
                     test.fails.add(&value.taint, *bits);
                 }
             }
-            if sounds_like_a_check(&format!(".{name}")) {
+            // What is_valid_url() of the node looks at was read; what is_safe_path() returns is a check.
+            let lower = name.to_ascii_lowercase();
+            let decides = [
+                "safe",
+                "allowed",
+                "within",
+                "inside",
+                "trusted",
+                "permitted",
+            ];
+            if decides.iter().any(|w| lower.contains(w)) && sounds_like_a_check(&format!(".{name}"))
+            {
                 let taint = Taint::join_all(values.iter().map(|v| &v.taint));
                 test.holds.add(&taint, cleared::PATH | cleared::URL);
                 test.fails.add(&taint, cleared::PATH | cleared::URL);
@@ -335,64 +346,4 @@ fn note_variable<'a>(outcome: &mut Outcome<'a>, expr: &'a Expr) {
         Expr::Named(named) => note_variable(outcome, &named.target),
         _ => {}
     }
-}
-
-fn quiet_text(expr: &Expr) -> Option<&str> {
-    match expr {
-        Expr::StringLiteral(literal) => Some(literal.value.to_str()),
-        _ => None,
-    }
-}
-
-fn is_call_of(expr: &Expr, names: &[&str]) -> bool {
-    let Expr::Call(call) = expr else {
-        return false;
-    };
-    match &*call.func {
-        Expr::Attribute(attribute) => names.contains(&attribute.attr.as_str()),
-        Expr::Name(name) => names.contains(&name.id.as_str()),
-        _ => false,
-    }
-}
-
-/// What `x.startswith(prefix)` says.
-fn bits_of_prefix(prefix: &Value) -> u8 {
-    let first = prefix.items().and_then(|i| i.first()).unwrap_or(prefix);
-    match first.as_text() {
-        None => cleared::PATH | cleared::URL,
-        Some(text) if text.starts_with("http") => {
-            let host = text.split("://").nth(1).unwrap_or("");
-            if host.contains('/') { cleared::URL } else { 0 }
-        }
-        Some(text) if matches!(&*text, "/" | "\\" | "./" | "~") => cleared::SLASH,
-        Some(text) if text.len() < 3 => 0,
-        Some(_) => cleared::PATH | cleared::URL,
-    }
-}
-
-fn sounds_like_a_check(name: &str) -> bool {
-    let last = last_segment(name)
-        .trim_start_matches('.')
-        .to_ascii_lowercase();
-    let subject = [
-        "path", "url", "file", "dir", "name", "safe", "within", "inside", "host",
-    ]
-    .iter()
-    .any(|w| last.contains(w));
-    let verb = [
-        "safe",
-        "valid",
-        "allowed",
-        "within",
-        "inside",
-        "is_sub",
-        "check",
-        "verify",
-        "trusted",
-        "permitted",
-        "whitelist",
-    ]
-    .iter()
-    .any(|w| last.contains(w));
-    subject && verb
 }

@@ -1,5 +1,8 @@
 //! What functions of Python and of known libraries give back, and which data goes through them.
 
+use std::collections::HashSet;
+use std::sync::LazyLock;
+
 use super::expressions::{iterable_items, join_path};
 use super::reader::Reader;
 use super::rules::{CallSite, last_segment};
@@ -120,6 +123,10 @@ const PASSES: &[&str] = &[
     "unicodedata.normalize",
 ];
 
+/// [`PASSES`], to look a name up.
+static PASSING: LazyLock<HashSet<&'static str>> =
+    LazyLock::new(|| PASSES.iter().copied().collect());
+
 /// Functions that check a path, or give one that cannot lead elsewhere.
 const CLEARS_PATH: &[&str] = &[
     "os.path.basename",
@@ -191,7 +198,7 @@ impl<'a> Reader<'a> {
                 | ".write"
                 | ".dumps"
         );
-        if PASSES.contains(&name) || method && texts {
+        if PASSING.contains(name) || method && texts {
             taint = taint.join(&arguments());
         }
         if CLEARS_PATH.contains(&name) || short == ".basename" || short == ".secure_filename" {

@@ -9,7 +9,7 @@
 //! | what an expression is | [`expressions`], [`attributes`], [`items`], [`constants`] |
 //! | what a call gives back | [`library`], [`texts`]; what it reaches by name, [`reflection`] |
 //! | what statements change | [`statements`], [`assignments`], [`imports`] |
-//! | where data comes from, and what a check rules out | [`beginnings`], [`checks`], [`taint`] |
+//! | where data comes from, and what a check rules out | [`beginnings`], [`checks`] and [`check_words`], [`taint`] |
 //! | how data passes calls | [`summary`], [`flow`] |
 //! | who calls a node's functions from outside | [`routes`], [`node_classes`] |
 //!
@@ -20,6 +20,7 @@ mod assignments;
 mod attributes;
 mod beginnings;
 mod calls;
+mod check_words;
 mod checks;
 mod constants;
 mod decode;

@@ -1,5 +1,8 @@
 //! Dotted names of what libraries have, each in one spelling.
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 /// Modules that code reaches through other modules (`shutil.os`), and that can do harm.
 const CORE_MODULES: &[&str] = &[
     "os",
@@ -79,6 +82,17 @@ const ALIASES: &[(&str, &str)] = &[
     ("comfy.utils.torch.load", "torch.load"),
     ("distutils.sysconfig", "sysconfig"),
 ];
+
+/// [`ALIASES`] by the first part of the name.
+static ALIASES_BY_FIRST: LazyLock<HashMap<&'static str, Vec<(&'static str, &'static str)>>> =
+    LazyLock::new(|| {
+        let mut by_first: HashMap<_, Vec<_>> = HashMap::new();
+        for (from, to) in ALIASES {
+            let first = from.split('.').next().unwrap_or(from);
+            by_first.entry(first).or_default().push((*from, *to));
+        }
+        by_first
+    });
 
 /// Functions that Python has without an import.
 const BUILTINS: &[&str] = &[
@@ -271,7 +285,9 @@ pub(super) fn canonical(name: &str) -> String {
     }
     // A second look for aliases of aliases.
     for _ in 0..2 {
-        let Some((from, to)) = ALIASES.iter().find(|(from, _)| is_prefix(from, &name)) else {
+        let first = name.split(['.', '(', '[']).next().unwrap_or("");
+        let candidates = ALIASES_BY_FIRST.get(first).map_or(&[][..], |c| c);
+        let Some((from, to)) = candidates.iter().find(|(from, _)| is_prefix(from, &name)) else {
             break;
         };
         name = format!("{to}{}", &name[from.len()..]);

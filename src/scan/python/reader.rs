@@ -1,6 +1,6 @@
 //! Reads all functions of a node until nothing new is learned, then tells what it found.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
 use super::dependencies::{Fact, Noted, Reading};
@@ -43,6 +43,8 @@ pub(super) struct Told {
 pub(super) struct Reader<'a> {
     pub program: &'a Program<'a>,
     pub globals: Vec<Variables<'a>>,
+    /// Names of modules that functions set with `global`.
+    pub set_by_functions: Vec<BTreeSet<&'a str>>,
     /// Libraries of which a module has all names.
     pub stars: Vec<Vec<String>>,
     /// The variables of functions that others stand in.
@@ -68,6 +70,7 @@ impl<'a> Reader<'a> {
         Reader {
             program,
             globals: vec![Variables::new(); modules],
+            set_by_functions: vec![BTreeSet::new(); modules],
             stars: vec![Vec::new(); modules],
             captured: HashMap::new(),
             attributes: vec![HashMap::new(); program.classes.len()],
@@ -135,6 +138,11 @@ impl<'a> Reader<'a> {
         self.work <= self.most_work
     }
 
+    /// Pays for a copy of what is known at a point.
+    pub(super) fn spend_on_copy(&mut self, frame: &Frame<'a>) {
+        self.work += frame.state.variables.len() as u64 * 2;
+    }
+
     /// Whether some of it was left unread since it is too much.
     pub(super) fn is_exhausted(&self) -> bool {
         self.work > self.most_work
@@ -149,9 +157,10 @@ impl<'a> Reader<'a> {
             value.taint = value.taint.without_parameters();
         }
         // What functions have set with `global` stays.
-        for (name, value) in &self.globals[module] {
-            if !variables.contains_key(name) {
-                variables.insert(name, value.clone());
+        for name in &self.set_by_functions[module] {
+            if let Some(value) = self.globals[module].get(name) {
+                let own = variables.get(name).unwrap_or(&Value::UNKNOWN);
+                variables.insert(name, value.join(own));
             }
         }
         if self.globals[module] != variables {
@@ -177,6 +186,8 @@ impl<'a> Reader<'a> {
             }
         }
         frame.summary.returns = frame.returned.take().unwrap_or(Value::UNKNOWN);
+        // A summary only grows, so that functions that call each other come to an end.
+        frame.summary.returns = self.summaries[id].returns.join(&frame.summary.returns);
         if frame.summary.differs(&self.summaries[id]) {
             self.noted.change(Fact::Summary(id));
         }

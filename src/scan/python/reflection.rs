@@ -106,14 +106,14 @@ impl<'a> Reader<'a> {
                 }
                 let base = call.receiver?;
                 let holds = matches!(base.what, What::Dict(..) | What::List(..));
-                if let (false, Some(field)) =
-                    (holds || name.starts_with("aiohttp."), key.as_whole_text())
-                {
-                    if base.taint.has(SourceKind::Request) {
-                        let default = call.positional.get(1).map_or(&Taint::NONE, |d| &d.taint);
-                        let taint = base.taint.field(&field).join(default);
-                        return Some(Value::named("?field").with_taint(&taint));
-                    }
+                let field = key.as_whole_text().filter(|_| {
+                    let map = !holds && !name.starts_with("aiohttp.");
+                    map && base.taint.has(SourceKind::Request)
+                });
+                if let Some(field) = field {
+                    let default = call.positional.get(1).map_or(&Taint::NONE, |d| &d.taint);
+                    let taint = base.taint.field(&field).join(default);
+                    return Some(Value::named("?field").with_taint(&taint));
                 }
                 (holds && method != "pop").then(|| {
                     let value = self.item_of(frame, offset, base, key);

@@ -22,6 +22,9 @@ impl<'a> Reader<'a> {
     pub(super) fn read_body(&mut self, frame: &mut Frame<'a>, body: &'a [Stmt]) -> bool {
         let mut leaves = false;
         for stmt in body {
+            if self.is_exhausted() {
+                return leaves;
+            }
             leaves |= self.read_statement(frame, stmt);
         }
         leaves
@@ -75,6 +78,7 @@ impl<'a> Reader<'a> {
             Stmt::For(each) => self.read_for(frame, each),
             Stmt::While(each) => {
                 let test = self.read_test(frame, &each.test);
+                self.spend_on_copy(frame);
                 let before = frame.state.clone();
                 test.apply(frame, true);
                 self.read_loop_body(frame, &each.body);
@@ -94,6 +98,7 @@ impl<'a> Reader<'a> {
             Stmt::Try(attempt) => return self.read_try(frame, attempt),
             Stmt::Match(choice) => {
                 let subject = self.value_of(frame, &choice.subject);
+                self.spend_on_copy(frame);
                 let before = frame.state.clone();
                 for case in &choice.cases {
                     let mut inner = std::mem::replace(&mut frame.state, before.clone());
@@ -230,6 +235,7 @@ impl<'a> Reader<'a> {
             self.noted.change(Fact::Class(id));
         }
         // The body sees what is around it; what it binds are attributes.
+        self.spend_on_copy(frame);
         let outside = frame.state.clone();
         let (class, in_body) = (frame.class, frame.class_body);
         (frame.class, frame.class_body) = (Some(id), true);
@@ -252,6 +258,7 @@ impl<'a> Reader<'a> {
 
     fn read_if(&mut self, frame: &mut Frame<'a>, choice: &'a StmtIf) -> bool {
         let test = self.read_test(frame, &choice.test);
+        self.spend_on_copy(frame);
         let before = frame.state.clone();
         test.apply(frame, true);
         let mut leaves = self.read_body(frame, &choice.body);
@@ -265,6 +272,7 @@ impl<'a> Reader<'a> {
         let mut has_else = false;
         for clause in &choice.elif_else_clauses {
             let inner = clause.test.as_ref().map(|t| self.read_test(frame, t));
+            self.spend_on_copy(frame);
             let before = frame.state.clone();
             if let Some(inner) = &inner {
                 inner.apply(frame, true);
@@ -297,6 +305,7 @@ impl<'a> Reader<'a> {
         let iterated = self.value_of(frame, &each.iter);
         let element = element_of(&iterated);
         self.assign(frame, &each.target, &element);
+        self.spend_on_copy(frame);
         let before = frame.state.clone();
         self.read_loop_body(frame, &each.body);
         frame.state.join(before);
@@ -314,6 +323,7 @@ impl<'a> Reader<'a> {
     }
 
     fn read_try(&mut self, frame: &mut Frame<'a>, attempt: &'a StmtTry) -> bool {
+        self.spend_on_copy(frame);
         let before = frame.state.clone();
         let mut leaves = self.read_body(frame, &attempt.body);
         leaves |= self.read_body(frame, &attempt.orelse);

@@ -161,8 +161,16 @@ impl PartialEq for Origin {
 }
 
 /// Where the data of a value comes from.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub(super) struct Taint(Option<Rc<Vec<Origin>>>);
+
+/// In whatever order they were met.
+impl PartialEq for Taint {
+    fn eq(&self, other: &Taint) -> bool {
+        let (own, others) = (self.origins(), other.origins());
+        own.len() == others.len() && own.iter().all(|o| others.contains(o))
+    }
+}
 
 impl Taint {
     pub(super) const NONE: Taint = Taint(None);

@@ -65,78 +65,6 @@ fn every_example_is_found_and_no_twin_is() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// Scans folders and prints what is found: `COMFY_SCAN_DIR=a:b cargo test scan_a_folder -- --ignored --nocapture`
-#[test]
-#[ignore = "for people: prints the findings of folders"]
-#[expect(
-    clippy::disallowed_methods,
-    clippy::disallowed_macros,
-    reason = "a driver for people"
-)]
-fn scan_a_folder() {
-    let Ok(folders) = std::env::var("COMFY_SCAN_DIR") else {
-        return;
-    };
-    let least = std::env::var("COMFY_SCAN_LEAST").unwrap_or_default();
-    let least = Severity::from_word(&least).unwrap_or(Severity::Low);
-    for folder in folders.split(':') {
-        let mut files = Vec::new();
-        collect(std::path::Path::new(folder), &mut files);
-        let start = std::time::Instant::now();
-        let findings = on_a_large_stack(files);
-        let took = start.elapsed();
-        let count = |s: Severity| findings.iter().filter(|f| f.severity == s).count();
-        println!(
-            "== {folder} {took:?} critical {} high {} medium {} low {}",
-            count(Severity::Critical),
-            count(Severity::High),
-            count(Severity::Medium),
-            count(Severity::Low)
-        );
-        for f in findings.iter().filter(|f| f.severity >= least) {
-            println!(
-                "{}:{}:{} {} {} {}\n      {}",
-                f.path,
-                f.line,
-                f.column,
-                f.severity,
-                f.rule.id,
-                f.message,
-                f.snippet.trim()
-            );
-            for s in &f.steps {
-                println!("        {}:{}:{} {}", s.path, s.line, s.column, s.message);
-            }
-        }
-    }
-}
-
-fn collect(folder: &std::path::Path, files: &mut Vec<PythonSource>) {
-    let root = folder;
-    let mut open = vec![folder.to_path_buf()];
-    while let Some(next) = open.pop() {
-        if next.is_file() {
-            let bytes = std::fs::read(&next).unwrap();
-            let path = next.strip_prefix(root).unwrap_or(&next);
-            let path = path.to_str().unwrap_or("x.py").to_string();
-            let path = if path.is_empty() {
-                "one.py".to_string()
-            } else {
-                path
-            };
-            files.push(PythonSource { path, bytes });
-            continue;
-        }
-        for entry in std::fs::read_dir(&next).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() || path.extension().is_some_and(|e| e == "py" || e == "pyw") {
-                open.push(path);
-            }
-        }
-    }
-    files.sort_by(|a, b| a.path.cmp(&b.path));
-}
-
 fn on_a_large_stack(files: Vec<PythonSource>) -> Vec<Finding> {
     std::thread::Builder::new()
         .stack_size(256 << 20)
@@ -404,6 +332,15 @@ fn sources_as_deep_as_is_read_end_well() {
 }
 
 #[test]
+fn a_source_that_takes_too_long_is_told() {
+    let one = |n| format!("v{n} = {n}\nif v{n}: w{n} = v{n}\nelse: w{n} = 1\n");
+    let source: String = (0..2000).map(one).collect();
+    let findings = scan_one(&source);
+    assert_eq!(findings.len(), 1, "{}", shown(&findings));
+    assert_eq!(findings[0].rule.id, "py-too-deep");
+}
+
+#[test]
 fn values_that_hold_each_other_stay_small() {
     let doubled: String = (0..60)
         .map(|_| "x = [x, x]\ny = {'a': y, 'b': y}\nz = z + z\nw = w * 9\n")
@@ -422,193 +359,273 @@ fn values_that_hold_each_other_stay_small() {
     scan_one(&calls);
 }
 
-/// Changes sources at random and scans them: `COMFY_FUZZ_SECONDS=1200 cargo test fuzz_python -- --ignored --nocapture`.
-/// `COMFY_FUZZ_SEEDS` are folders of sources, `COMFY_FUZZ_START` a number to start from.
-#[test]
-#[ignore = "takes as long as it is told to"]
-#[expect(
-    clippy::disallowed_methods,
-    clippy::disallowed_macros,
-    reason = "a driver for people"
-)]
-fn fuzz_python() {
-    let variable = |name: &str| std::env::var(name).unwrap_or_default();
-    let seconds: u64 = variable("COMFY_FUZZ_SECONDS").parse().unwrap_or(10);
-    let mut random = Random(variable("COMFY_FUZZ_START").parse().unwrap_or(1));
-    let mut seeds: Vec<Vec<u8>> = HOSTILE
-        .iter()
-        .chain(BENIGN)
-        .map(|c| c.as_bytes().to_vec())
-        .collect();
-    for rule in all_rules() {
-        seeds.extend(rule.examples.iter().map(|e| e.code.as_bytes().to_vec()));
+#[cfg(test)]
+mod drivers {
+    //! For people: scan folders, and fuzz.
+
+    use super::*;
+
+    /// Scans folders and prints what is found: `COMFY_SCAN_DIR=a:b cargo test scan_a_folder -- --ignored --nocapture`
+    #[test]
+    #[ignore = "for people: prints the findings of folders"]
+    #[expect(
+        clippy::disallowed_methods,
+        clippy::disallowed_macros,
+        reason = "a driver for people"
+    )]
+    fn scan_a_folder() {
+        let Ok(folders) = std::env::var("COMFY_SCAN_DIR") else {
+            return;
+        };
+        let least = std::env::var("COMFY_SCAN_LEAST").unwrap_or_default();
+        let least = Severity::from_word(&least).unwrap_or(Severity::Low);
+        for folder in folders.split(':') {
+            let mut files = Vec::new();
+            collect(std::path::Path::new(folder), &mut files);
+            let start = std::time::Instant::now();
+            let findings = on_a_large_stack(files);
+            let took = start.elapsed();
+            let count = |s: Severity| findings.iter().filter(|f| f.severity == s).count();
+            println!(
+                "== {folder} {took:?} critical {} high {} medium {} low {}",
+                count(Severity::Critical),
+                count(Severity::High),
+                count(Severity::Medium),
+                count(Severity::Low)
+            );
+            for f in findings.iter().filter(|f| f.severity >= least) {
+                println!(
+                    "{}:{}:{} {} {} {}\n      {}",
+                    f.path,
+                    f.line,
+                    f.column,
+                    f.severity,
+                    f.rule.id,
+                    f.message,
+                    f.snippet.trim()
+                );
+                for s in &f.steps {
+                    println!("        {}:{}:{} {}", s.path, s.line, s.column, s.message);
+                }
+            }
+        }
     }
-    for folder in variable("COMFY_FUZZ_SEEDS")
-        .split(':')
-        .filter(|f| !f.is_empty())
-    {
-        let mut files = Vec::new();
-        collect(std::path::Path::new(folder), &mut files);
-        seeds.extend(
-            files
-                .into_iter()
-                .map(|f| f.bytes)
-                .filter(|b| b.len() < 20_000),
-        );
+
+    fn collect(folder: &std::path::Path, files: &mut Vec<PythonSource>) {
+        let root = folder;
+        let mut open = vec![folder.to_path_buf()];
+        while let Some(next) = open.pop() {
+            if next.is_file() {
+                let bytes = std::fs::read(&next).unwrap();
+                let path = next.strip_prefix(root).unwrap_or(&next);
+                let path = path.to_str().unwrap_or("x.py").to_string();
+                let path = if path.is_empty() {
+                    "one.py".to_string()
+                } else {
+                    path
+                };
+                files.push(PythonSource { path, bytes });
+                continue;
+            }
+            for entry in std::fs::read_dir(&next).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() || path.extension().is_some_and(|e| e == "py" || e == "pyw") {
+                    open.push(path);
+                }
+            }
+        }
+        files.sort_by(|a, b| a.path.cmp(&b.path));
     }
-    let worker = std::thread::Builder::new().stack_size(256 << 20);
-    let work = move || {
-        let start = std::time::Instant::now();
-        let mut executions = 0_u64;
-        let mut slowest = std::time::Duration::ZERO;
-        while start.elapsed().as_secs() < seconds {
-            let before = random.0;
-            let bytes = random.mutate(&seeds);
-            let other = random.mutate(&seeds);
-            let sources =
-                [("a/__init__.py", bytes), ("a/b.py", other)].map(|(path, bytes)| PythonSource {
-                    path: path.to_string(),
-                    bytes,
+
+    /// Changes sources at random and scans them: `COMFY_FUZZ_SECONDS=1200 cargo test fuzz_python -- --ignored --nocapture`.
+    /// `COMFY_FUZZ_SEEDS` are folders of sources, `COMFY_FUZZ_START` a number to start from.
+    #[test]
+    #[ignore = "takes as long as it is told to"]
+    #[expect(
+        clippy::disallowed_methods,
+        clippy::disallowed_macros,
+        reason = "a driver for people"
+    )]
+    fn fuzz_python() {
+        let variable = |name: &str| std::env::var(name).unwrap_or_default();
+        let seconds: u64 = variable("COMFY_FUZZ_SECONDS").parse().unwrap_or(10);
+        let mut random = Random(variable("COMFY_FUZZ_START").parse().unwrap_or(1));
+        let mut seeds: Vec<Vec<u8>> = HOSTILE
+            .iter()
+            .chain(BENIGN)
+            .map(|c| c.as_bytes().to_vec())
+            .collect();
+        for rule in all_rules() {
+            seeds.extend(rule.examples.iter().map(|e| e.code.as_bytes().to_vec()));
+        }
+        for folder in variable("COMFY_FUZZ_SEEDS")
+            .split(':')
+            .filter(|f| !f.is_empty())
+        {
+            let mut files = Vec::new();
+            collect(std::path::Path::new(folder), &mut files);
+            seeds.extend(
+                files
+                    .into_iter()
+                    .map(|f| f.bytes)
+                    .filter(|b| b.len() < 20_000),
+            );
+        }
+        let worker = std::thread::Builder::new().stack_size(256 << 20);
+        let work = move || {
+            let start = std::time::Instant::now();
+            let mut executions = 0_u64;
+            let mut slowest = std::time::Duration::ZERO;
+            while start.elapsed().as_secs() < seconds {
+                let before = random.0;
+                let bytes = random.mutate(&seeds);
+                let other = random.mutate(&seeds);
+                let sources = [("a/__init__.py", bytes), ("a/b.py", other)].map(|(path, bytes)| {
+                    PythonSource {
+                        path: path.to_string(),
+                        bytes,
+                    }
                 });
-            let one = std::time::Instant::now();
-            let scanned = std::panic::catch_unwind(|| scan_python(&sources, &mut |_| {}).len());
-            let took = one.elapsed();
-            executions += 1;
-            if scanned.is_err() || took.as_secs() >= 10 {
-                for (n, source) in sources.iter().enumerate() {
-                    std::fs::write(format!("/tmp/fuzz-python-{before}-{n}.py"), &source.bytes)
-                        .unwrap();
+                let one = std::time::Instant::now();
+                let scanned = std::panic::catch_unwind(|| scan_python(&sources, &mut |_| {}).len());
+                let took = one.elapsed();
+                executions += 1;
+                if scanned.is_err() || took.as_secs() >= 10 {
+                    for (n, source) in sources.iter().enumerate() {
+                        std::fs::write(format!("/tmp/fuzz-python-{before}-{n}.py"), &source.bytes)
+                            .unwrap();
+                    }
+                    println!("start {before}: {took:?}, see /tmp/fuzz-python-{before}-*.py");
+                    assert!(scanned.is_ok(), "a panic");
                 }
-                println!("start {before}: {took:?}, see /tmp/fuzz-python-{before}-*.py");
-                assert!(scanned.is_ok(), "a panic");
+                slowest = slowest.max(took);
             }
-            slowest = slowest.max(took);
-        }
-        println!("{executions} executions in {seconds} s, the slowest took {slowest:?}");
-    };
-    worker.spawn(work).unwrap().join().unwrap();
-}
-
-/// A small generator (xorshift), since the same start must give the same sources.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 >> 11).unwrap_or(0) % n.max(1)
+            println!("{executions} executions in {seconds} s, the slowest took {slowest:?}");
+        };
+        worker.spawn(work).unwrap().join().unwrap();
     }
 
-    /// A seed with some changes: bytes, pieces of others, words that mean something.
-    fn mutate(&mut self, seeds: &[Vec<u8>]) -> Vec<u8> {
-        const WORDS: &[&str] = &[
-            "exec(",
-            "eval(",
-            "(",
-            ")",
-            "[",
-            "]",
-            "{",
-            "}",
-            "lambda x: ",
-            "f\"{",
-            "}\"",
-            "'''",
-            "\\",
-            "\n",
-            "\r",
-            "\t",
-            "    ",
-            "if x:\n    ",
-            "for x in y:\n    ",
-            "try:\n    ",
-            "class A(A):\n    ",
-            "def f(x=f):\n    return f(x)\n",
-            "async ",
-            "await ",
-            "yield ",
-            "*",
-            "**",
-            ":=",
-            " = x\n",
-            "x = [x, x]\n",
-            "x = x + x\n",
-            "x = {'a': x, 'b': x}\n",
-            "import os\n",
-            "from . import b\n",
-            "from .b import *\n",
-            "global x\n",
-            "del x\n",
-            "x.append(x)\n",
-            "self.x = self\n",
-            "'%s' * 99999",
-            "[::-1]",
-            "[0]",
-            "match x:\n    case ",
-            "@",
-            "\0",
-            "\u{feff}",
-            "\u{202e}",
-            "ｅ",
-            "# coding: rot13\n",
-            "-",
-            "~",
-            "not ",
-            ".x",
-            "()",
-            "x = partial(x, x)\n",
-            "''.join(map(chr, [1, 2]))",
-            "9",
-            "0x",
-            "1e999",
-            "b'",
-            "u'",
-            "rb'",
-            "if",
-            "else",
-            "1 if x else ",
-            "print x\n",
-        ];
-        let mut bytes = seeds[self.below(seeds.len())].clone();
-        for _ in 0..=self.below(12) {
-            let at = self.below(bytes.len() + 1);
-            match self.below(7) {
-                0 if at < bytes.len() => bytes[at] = u8::try_from(self.below(256)).unwrap(),
-                1 => {
-                    let end = (at + self.below(40)).min(bytes.len());
-                    bytes.drain(at..end);
-                }
-                2 | 3 => {
-                    let word = WORDS[self.below(WORDS.len())];
-                    let times = if self.below(20) == 0 {
-                        self.below(400)
-                    } else {
-                        1
-                    };
-                    let piece = word.repeat(times.max(1));
-                    bytes.splice(at..at, piece.bytes());
-                }
-                4 => {
-                    let other = &seeds[self.below(seeds.len())];
-                    let from = self.below(other.len() + 1);
-                    let to = (from + self.below(200)).min(other.len());
-                    bytes.splice(at..at, other[from..to].iter().copied());
-                }
-                5 => {
-                    let end = (at + self.below(80)).min(bytes.len());
-                    let piece = bytes[at..end].to_vec();
-                    bytes.splice(at..at, piece);
-                }
-                _ => {
-                    let line = bytes[..at]
-                        .iter()
-                        .rposition(|b| *b == b'\n')
-                        .map_or(0, |p| p + 1);
-                    bytes.splice(line..line, std::iter::repeat_n(b' ', self.below(9)));
+    /// A small generator (xorshift), since the same start must give the same sources.
+    struct Random(u64);
+
+    impl Random {
+        fn below(&mut self, n: usize) -> usize {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            usize::try_from(self.0 >> 11).unwrap_or(0) % n.max(1)
+        }
+
+        /// A seed with some changes: bytes, pieces of others, words that mean something.
+        fn mutate(&mut self, seeds: &[Vec<u8>]) -> Vec<u8> {
+            const WORDS: &[&str] = &[
+                "exec(",
+                "eval(",
+                "(",
+                ")",
+                "[",
+                "]",
+                "{",
+                "}",
+                "lambda x: ",
+                "f\"{",
+                "}\"",
+                "'''",
+                "\\",
+                "\n",
+                "\r",
+                "\t",
+                "    ",
+                "if x:\n    ",
+                "for x in y:\n    ",
+                "try:\n    ",
+                "class A(A):\n    ",
+                "def f(x=f):\n    return f(x)\n",
+                "async ",
+                "await ",
+                "yield ",
+                "*",
+                "**",
+                ":=",
+                " = x\n",
+                "x = [x, x]\n",
+                "x = x + x\n",
+                "x = {'a': x, 'b': x}\n",
+                "import os\n",
+                "from . import b\n",
+                "from .b import *\n",
+                "global x\n",
+                "del x\n",
+                "x.append(x)\n",
+                "self.x = self\n",
+                "'%s' * 99999",
+                "[::-1]",
+                "[0]",
+                "match x:\n    case ",
+                "@",
+                "\0",
+                "\u{feff}",
+                "\u{202e}",
+                "ｅ",
+                "# coding: rot13\n",
+                "-",
+                "~",
+                "not ",
+                ".x",
+                "()",
+                "x = partial(x, x)\n",
+                "''.join(map(chr, [1, 2]))",
+                "9",
+                "0x",
+                "1e999",
+                "b'",
+                "u'",
+                "rb'",
+                "if",
+                "else",
+                "1 if x else ",
+                "print x\n",
+            ];
+            let mut bytes = seeds[self.below(seeds.len())].clone();
+            for _ in 0..=self.below(12) {
+                let at = self.below(bytes.len() + 1);
+                match self.below(7) {
+                    0 if at < bytes.len() => bytes[at] = u8::try_from(self.below(256)).unwrap(),
+                    1 => {
+                        let end = (at + self.below(40)).min(bytes.len());
+                        bytes.drain(at..end);
+                    }
+                    2 | 3 => {
+                        let word = WORDS[self.below(WORDS.len())];
+                        let times = if self.below(20) == 0 {
+                            self.below(400)
+                        } else {
+                            1
+                        };
+                        let piece = word.repeat(times.max(1));
+                        bytes.splice(at..at, piece.bytes());
+                    }
+                    4 => {
+                        let other = &seeds[self.below(seeds.len())];
+                        let from = self.below(other.len() + 1);
+                        let to = (from + self.below(200)).min(other.len());
+                        bytes.splice(at..at, other[from..to].iter().copied());
+                    }
+                    5 => {
+                        let end = (at + self.below(80)).min(bytes.len());
+                        let piece = bytes[at..end].to_vec();
+                        bytes.splice(at..at, piece);
+                    }
+                    _ => {
+                        let line = bytes[..at]
+                            .iter()
+                            .rposition(|b| *b == b'\n')
+                            .map_or(0, |p| p + 1);
+                        bytes.splice(line..line, std::iter::repeat_n(b' ', self.below(9)));
+                    }
                 }
             }
+            bytes
         }
-        bytes
     }
 }

@@ -169,7 +169,7 @@ fn words_are_told_only(words: &[super::Value], carries: &impl Fn(&super::Value) 
         .iter()
         .take(3)
         .any(|w| w.as_text().is_some_and(|t| &*t == "-m"));
-    let at = words.iter().position(|w| carries(w)).unwrap_or(0);
+    let at = words.iter().position(carries).unwrap_or(0);
     // A constant script comes first: `python script.py DATA`.
     let script = words.get(1).is_some_and(|w| !w.as_part().starts_with('-'));
     module || script && at > 1

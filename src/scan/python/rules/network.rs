@@ -1,5 +1,8 @@
 //! Connections: whom to, whether anybody can listen in, and who may connect here.
 
+use std::collections::HashSet;
+use std::sync::LazyLock;
+
 use super::{Argument, CallRule, CallSite, FlowRule, Sink};
 use crate::scan::finding::{Category, Severity};
 use crate::scan::python::source::Hit;
@@ -192,16 +195,17 @@ const DOWNLOADS: &[&str] = &[
     "requests.download",
 ];
 
+/// All of them.
+static NETWORK: LazyLock<HashSet<&'static str>> =
+    LazyLock::new(|| [GETS, POSTS, DOWNLOADS].concat().into_iter().collect());
+
 /// What a URL is an argument of.
 pub(in crate::scan::python) fn is_network(name: &str) -> bool {
-    GETS.contains(&name)
-        || POSTS.contains(&name)
-        || DOWNLOADS.contains(&name)
-        || matches!(name, "urllib.request.Request" | "urllib3.Request")
+    NETWORK.contains(name) || matches!(name, "urllib.request.Request" | "urllib3.Request")
 }
 
 pub(in crate::scan::python) fn is_download(name: &str) -> bool {
-    DOWNLOADS.contains(&name)
+    name.contains('.') && DOWNLOADS.contains(&name)
 }
 
 pub(in crate::scan::python) const CALLS: &[CallRule] = &[

@@ -44,7 +44,14 @@ pub(in crate::scan::python) fn judge_flow(
             Hit::of(rule.rule, end).at(High.min(rule.rule.severity.max(Medium)))
         }
         (Sink::Command, K::Request | K::NodeInput) => Hit::of(rule.rule, end).at(High),
-        (Sink::Word, K::Request | K::NodeInput | K::Remote | K::Peer) => Hit::of(
+        (Sink::Word, K::Request) => {
+            let message = format!(
+                "A request is told to a program by {}().",
+                super::shown_name(name)
+            );
+            Hit::of(rule.rule, message).at(High)
+        }
+        (Sink::Word, K::NodeInput | K::Remote | K::Peer) => Hit::of(
             rule.rule,
             format!(
                 "{} is told to a program by {}().",
