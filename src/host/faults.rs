@@ -39,10 +39,8 @@ pub(crate) fn parser_fault(head: &[u8]) -> Option<String> {
             note("write", std::fs::write("/tmp/comfy-fault", "x").is_ok());
             note("connect", std::net::UdpSocket::bind("127.0.0.1:0").is_ok());
             note("listen", std::net::TcpListener::bind("127.0.0.1:0").is_ok());
-            note(
-                "start",
-                std::process::Command::new("/bin/true").status().is_ok(),
-            );
+            let own = super::roles::spawn::own_program().unwrap_or_default();
+            note("start", std::process::Command::new(own).status().is_ok());
             let parent = nix::unistd::getppid();
             note("signal", nix::sys::signal::kill(parent, None).is_ok());
             note("root", nix::unistd::geteuid().is_root());
