@@ -20,11 +20,7 @@ pub(crate) fn fault_point(_: usize, _: &Step) {}
 /// What a parser does with a file that begins so: `//comfy-fault:abort` ends it, `:probe` has it try
 /// what it must not be able to do, and tells what it could.
 #[cfg(feature = "faults")]
-#[expect(
-    clippy::disallowed_methods,
-    clippy::disallowed_macros,
-    reason = "it tries what is forbidden"
-)]
+#[expect(clippy::disallowed_methods, reason = "it tries what is forbidden")]
 pub(crate) fn parser_fault(head: &[u8]) -> Option<String> {
     let word = std::str::from_utf8(head)
         .ok()?

@@ -107,7 +107,11 @@ mod tests {
                 let intent = r.intent.map_or(String::new(), |i| format!(", intent {i}"));
                 page += &format!(
                     "\n**`{}`** ({}{intent}): {}. {} {}\n",
-                    r.id, r.severity, r.reason, r.why, r.fix
+                    r.id,
+                    r.severity,
+                    r.reason.trim_end_matches('.'),
+                    r.why,
+                    r.fix
                 );
             }
         }

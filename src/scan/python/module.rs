@@ -131,8 +131,6 @@ impl<'a> FunctionInfo<'a> {
 
 #[derive(Debug)]
 pub(super) struct ClassInfo<'a> {
-    pub module: ModuleId,
-    pub def: &'a StmtClassDef,
     pub methods: HashMap<&'a str, FunctionId>,
 }
 
@@ -348,8 +346,6 @@ impl<'a> Visitor<'a> for Indexer<'a, '_> {
             Stmt::ClassDef(def) => {
                 let id = self.program.classes.len();
                 self.program.classes.push(ClassInfo {
-                    module: self.module,
-                    def,
                     methods: HashMap::new(),
                 });
                 self.program.by_address.insert(address(def), id);

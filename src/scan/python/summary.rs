@@ -20,7 +20,6 @@ pub(super) mod effects {
     pub(in crate::scan::python) const READS: u8 = 64;
     /// It compares something of the sender with something.
     pub(in crate::scan::python) const ASKS_SENDER: u8 = 128;
-    pub(in crate::scan::python) const CHANGES: u8 = WRITES | REMOVES | RUNS | INSTALLS | RESTARTS;
 }
 
 /// A parameter reaches a place where it must not be what somebody else decides.
