@@ -2708,7 +2708,7 @@ fn command_line() {
 
     no command: exit 1
       error: 'comfy' requires a subcommand but one was not provided
-        [subcommands: init, add, remove, set, check, list, lock, update, outdated, history, rollback, bisect, model, plan, apply, run, start, stop, restart, status, logs, open, shell, exec, doctor, verify, scan, review, accept, gc, dedupe, cache, export, destroy, demo, completions, man, help, __root, __launch, __sandbox, __gateway, __build, __probe, __log, __parse, __review]
+        [subcommands: init, add, remove, set, check, list, lock, update, outdated, history, rollback, bisect, model, plan, apply, run, start, stop, restart, status, logs, open, shell, exec, doctor, verify, scan, audit, review, accept, gc, dedupe, cache, export, destroy, demo, completions, man, help, __root, __launch, __sandbox, __gateway, __build, __probe, __log, __parse, __review]
 
       Usage: comfy [OPTIONS] <COMMAND>
 

@@ -336,6 +336,7 @@ fn requirements_of_another_file_and_by_name() {
     $ comfy lock
     Added comfyui COMMIT
     Added a COMMIT
+        scan: 1 high, 1 low
     warning: node.a: it has no requirements.txt, and its requirements-no-cupy.txt is not read; to read it: [nodes.a] requirements_files = ["requirements-no-cupy.txt"]
     warning: node.a: comfy does not run its install.py: packages that it installs belong in [python] requirements, files that it downloads in [models]
     warning: node.a: __init__.py:2 runs pip, which cannot change the sealed environment: packages that it installs belong in [python] requirements

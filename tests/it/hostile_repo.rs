@@ -394,6 +394,8 @@ fn planted(w: &World) {
         plant(&at.parent().unwrap().join(".git"));
     }
     fs::remove_file(w.root.join("project/comfy.lock")).unwrap();
+    // So that the scan reads the repository again.
+    fs::remove_dir_all(w.root.join("home/.cache/comfy/scans")).unwrap();
     w.ok(&["lock"]);
     assert_eq!(w.lock(), lock, "the fetch was led elsewhere");
     // `plan -v` reads the store too: of a planted repository it shows nothing.

@@ -41,7 +41,7 @@ fn git_command(git: &GitStore, program: &Path, more: &[(String, String)]) -> Com
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    let settings: Vec<(&str, &str)> = super::SETTINGS
+    let settings: Vec<(&str, &str)> = super::settings::SETTINGS
         .iter()
         .copied()
         .chain(more.iter().map(|(k, v)| (k.as_str(), v.as_str())))
@@ -455,7 +455,7 @@ mod tests {
             offline: false,
             config: folder.path().join("config"),
         };
-        std::fs::write(&git.config, super::super::config_text()).unwrap();
+        std::fs::write(&git.config, super::super::settings::config_text()).unwrap();
         let ask = |url: &str| ls_remote(&git, program, &format!("{url}/moved"), &[]);
         let (service, asked) = server("");
         let (here, _) = server("");

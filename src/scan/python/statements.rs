@@ -1,7 +1,8 @@
 //! What a statement changes of what is known.
 
 use ruff_python_ast::{
-    ExceptHandler, Expr, Stmt, StmtClassDef, StmtFor, StmtFunctionDef, StmtIf, StmtTry,
+    ExceptHandler, Expr, Stmt, StmtClassDef, StmtFor, StmtFunctionDef, StmtIf, StmtMatch, StmtTry,
+    StmtWhile,
 };
 use ruff_text_size::Ranged;
 
@@ -76,15 +77,7 @@ impl<'a> Reader<'a> {
             }
             Stmt::If(choice) => return self.read_if(frame, choice),
             Stmt::For(each) => self.read_for(frame, each),
-            Stmt::While(each) => {
-                let test = self.read_test(frame, &each.test);
-                self.spend_on_copy(frame);
-                let before = frame.state.clone();
-                test.apply(frame, true);
-                self.read_loop_body(frame, &each.body);
-                frame.state.join(before);
-                self.read_body(frame, &each.orelse);
-            }
+            Stmt::While(each) => self.read_while(frame, each),
             Stmt::With(with) => {
                 for item in &with.items {
                     let value = self.value_of(frame, &item.context_expr);
@@ -96,21 +89,7 @@ impl<'a> Reader<'a> {
                 return self.read_body(frame, &with.body);
             }
             Stmt::Try(attempt) => return self.read_try(frame, attempt),
-            Stmt::Match(choice) => {
-                let subject = self.value_of(frame, &choice.subject);
-                self.spend_on_copy(frame);
-                let before = frame.state.clone();
-                for case in &choice.cases {
-                    let mut inner = std::mem::replace(&mut frame.state, before.clone());
-                    bind_pattern(frame, &case.pattern, &subject);
-                    if let Some(guard) = &case.guard {
-                        self.value_of(frame, guard);
-                    }
-                    self.read_body(frame, &case.body);
-                    std::mem::swap(&mut inner, &mut frame.state);
-                    frame.state.join(inner);
-                }
-            }
+            Stmt::Match(choice) => self.read_match(frame, choice),
             Stmt::Raise(raise) => {
                 for part in [&raise.exc, &raise.cause].into_iter().flatten() {
                     self.value_of(frame, part);
@@ -151,6 +130,32 @@ impl<'a> Reader<'a> {
             Stmt::Nonlocal(_) | Stmt::Pass(_) | Stmt::IpyEscapeCommand(_) => {}
         }
         false
+    }
+
+    fn read_while(&mut self, frame: &mut Frame<'a>, each: &'a StmtWhile) {
+        let test = self.read_test(frame, &each.test);
+        self.spend_on_copy(frame);
+        let before = frame.state.clone();
+        test.apply(frame, true);
+        self.read_loop_body(frame, &each.body);
+        frame.state.join(before);
+        self.read_body(frame, &each.orelse);
+    }
+
+    fn read_match(&mut self, frame: &mut Frame<'a>, choice: &'a StmtMatch) {
+        let subject = self.value_of(frame, &choice.subject);
+        self.spend_on_copy(frame);
+        let before = frame.state.clone();
+        for case in &choice.cases {
+            let mut inner = std::mem::replace(&mut frame.state, before.clone());
+            bind_pattern(frame, &case.pattern, &subject);
+            if let Some(guard) = &case.guard {
+                self.value_of(frame, guard);
+            }
+            self.read_body(frame, &case.body);
+            std::mem::swap(&mut inner, &mut frame.state);
+            frame.state.join(inner);
+        }
     }
 
     /// A value with what was checked up to here ruled out of it.
