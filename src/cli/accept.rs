@@ -2,11 +2,13 @@ use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
 use super::GlobalArgs;
 use super::scan_pins::{locked_parts, reviewer_name, scanner_of, write_acceptances};
+use crate::host::git::FetchDepth;
+use crate::host::scan::pins::PinScanner;
 use crate::lock::reviews::AcceptanceKind;
 use crate::problem::{Problem, Result};
 use crate::project::{self, ComfyProject};
 use crate::render;
-use crate::review::{pins, record};
+use crate::review::record;
 use crate::scan::finding::Severity;
 use crate::text::count_of;
 
@@ -35,8 +37,11 @@ pub(crate) fn run(global: &GlobalArgs, args: &AcceptArgs) -> Result<u8> {
     let project = ComfyProject::open(global)?;
     let locked = locked_parts(&project, &args.names)?;
     let git = project::git_store(&project, args.offline)?;
-    let scanner = scanner_of(&git, &project)?;
-    let by = reviewer_name(global);
+    let scanner = PinScanner {
+        depth: FetchDepth::Whole,
+        ..scanner_of(&git, &project)?
+    };
+    let by = reviewer_name();
     let reports: Vec<_> = locked
         .parts
         .par_iter()
@@ -62,7 +67,7 @@ pub(crate) fn run(global: &GlobalArgs, args: &AcceptArgs) -> Result<u8> {
         render::print_stdout(&format!(
             "Accepted {name} {}: {}",
             pin.short_name(),
-            pins::counts_text(&report)
+            report.counts_text()
         ));
     }
     if !problems.is_empty() {

@@ -3,6 +3,8 @@ use std::io::IsTerminal;
 use super::GlobalArgs;
 use super::approval::confirm;
 use super::scan_pins::{locked_parts, reviewer_name, scanner_of, write_acceptances};
+use crate::host::git::FetchDepth;
+use crate::host::scan::pins::PinScanner;
 use crate::host::terminal;
 use crate::lock::RepositoryPin;
 use crate::lock::reviews::{AcceptanceKind, ReviewRecord};
@@ -11,7 +13,7 @@ use crate::project::{self, ComfyProject};
 use crate::render;
 use crate::review::changes::{self, FileNotes};
 use crate::review::listing::PinFiles;
-use crate::review::{external, pins, record};
+use crate::review::{external, record};
 use crate::scan::capabilities::Capabilities;
 use crate::scan::report::ScanReport;
 use crate::text::{count_of, short_commit};
@@ -48,7 +50,8 @@ pub(crate) fn run(global: &GlobalArgs, args: &ReviewArgs) -> Result<u8> {
         return Err(Problem::new("no node is named"));
     };
     let last = locked.lock.acceptances.reviews.get(name);
-    let is_reviewed = last.is_some_and(|r| r.kind == AcceptanceKind::Review && r.tree == pin.tree);
+    let is_reviewed =
+        last.is_some_and(|r| r.kind == AcceptanceKind::Review && r.content == pin.content_id());
     if is_reviewed && !args.show {
         render::print_note(&format!(
             "{name} {} is reviewed already; `--show` shows it again.",
@@ -57,15 +60,21 @@ pub(crate) fn run(global: &GlobalArgs, args: &ReviewArgs) -> Result<u8> {
         return Ok(0);
     }
     let git = project::git_store(&project, args.offline)?;
-    let scanner = scanner_of(&git, &project)?;
+    let scanner = PinScanner {
+        depth: FetchDepth::Whole,
+        ..scanner_of(&git, &project)?
+    };
     let report = scanner.report_of(pin)?;
     // The accepted tree, where the server still has its commit.
-    let before = last.filter(|r| r.tree != pin.tree).map(|r| RepositoryPin {
-        commit: r.commit,
-        tree: r.tree,
-        submodules: Vec::new(),
-        ..(*pin).clone()
-    });
+    let before = last
+        .filter(|r| r.content != pin.content_id())
+        .map(|r| RepositoryPin {
+            commit: r.commit,
+            tree: r.tree,
+            submodules: Vec::new(),
+            excluded: Vec::new(),
+            ..(*pin).clone()
+        });
     let before_report = before.as_ref().map(|b| scanner.report_of(b)).transpose();
     let (old, lost) = match (&before, before_report) {
         (Some(b), Ok(_)) => (PinFiles::of_pin(&git, b)?, None),
@@ -73,10 +82,15 @@ pub(crate) fn run(global: &GlobalArgs, args: &ReviewArgs) -> Result<u8> {
         (None, _) => (PinFiles::none(), None),
     };
     let new = PinFiles::of_pin(&git, pin)?;
-    let mut notes = changes::notes_of_findings(&report.findings);
+    let mut notes = changes::notes_of_findings(&report.findings, &new);
     if let Some(command) = &project.manifest.policy.reviewer {
         let diff = changes::unified_text(&old, &new, &FileNotes::new());
         for (path, more) in external::ask_reviewer(command, &diff)? {
+            // As the diff names it.
+            let plain = path
+                .strip_prefix("b/")
+                .filter(|_| new.identity_of(&path).is_none());
+            let path = plain.map_or_else(|| path.clone(), str::to_string);
             notes.entry(path).or_default().extend(more);
         }
     }
@@ -111,7 +125,7 @@ pub(crate) fn run(global: &GlobalArgs, args: &ReviewArgs) -> Result<u8> {
         );
     }
     let mut lock = locked.lock.clone();
-    let by = reviewer_name(global);
+    let by = reviewer_name();
     record::accept_pin(&mut lock, name, pin, &report, (AcceptanceKind::Review, &by));
     write_acceptances(&project, &lock)?;
     render::print_note(&format!(
@@ -152,7 +166,7 @@ fn head_text(
     }
     text + &format!(
         "Findings: {} in {}.\n",
-        pins::counts_text(report),
+        report.counts_text(),
         count_of(report.files, "file")
     )
 }

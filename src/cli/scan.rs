@@ -6,7 +6,7 @@ use super::{GlobalArgs, scan_pins};
 use crate::host::scan;
 use crate::host::scan::sources::{self, ScanUnit};
 use crate::lock::RepositoryPin;
-use crate::problem::{Context, EXIT_FINDINGS, Problem, Result};
+use crate::problem::{Context, EXIT_FINDINGS, Problem, ProblemKind, Result};
 use crate::project::{self, ComfyProject};
 use crate::render::bars::TerminalProgress;
 use crate::render::plan_json::json_text;
@@ -16,10 +16,11 @@ use crate::render::{self, scan_html, scan_json, scan_sarif};
 use crate::review::changes::{self, FileNotes};
 use crate::review::listing::PinFiles;
 use crate::review::pins;
+use crate::scan::acceptance;
 use crate::scan::capabilities::Capabilities;
 use crate::scan::finding::Severity;
 use crate::scan::report::ScanReport;
-use crate::text::short_commit;
+use crate::text::{count_of, short_commit};
 
 /// Show what code and model files can do, without running them
 ///
@@ -86,6 +87,13 @@ pub(crate) fn run(global: &GlobalArgs, args: &ScanArgs) -> Result<u8> {
     if let Some(names) = &args.new {
         return scan_new(global, args, names);
     }
+    if args.format != ScanFormat::Text && global.json {
+        return Err(Problem::new("--format and --json exclude each other")
+            .with_hint(
+                "`--format json` prints the scan alone; `--json` puts it into comfy's envelope",
+            )
+            .of_kind(ProblemKind::Usage));
+    }
     let (units, title) = match &args.path {
         Some(path) => {
             let units = sources::units_of_path(path, false)?;
@@ -100,7 +108,58 @@ pub(crate) fn run(global: &GlobalArgs, args: &ScanArgs) -> Result<u8> {
         .zip(reports)
         .collect();
     parts.iter_mut().for_each(|(_, r)| r.sort_worst_first());
+    if args.path.is_none() {
+        leave_out_accepted(global, &mut parts, &title)?;
+    }
     show_parts(global, args, &parts, &title, &[])
+}
+
+/// Of what is live, critical findings that somebody has accepted are counted, and not shown.
+fn leave_out_accepted(
+    global: &GlobalArgs,
+    parts: &mut [(String, ScanReport)],
+    title: &str,
+) -> Result<()> {
+    let project = ComfyProject::open(global)?;
+    let Some((lock, _)) = &project.lock else {
+        return Ok(());
+    };
+    let entries = &project.manifest.policy.accept;
+    let mut accepted = 0;
+    for (name, report) in parts {
+        let prefix = match &**name {
+            core if core == title => String::new(),
+            node => format!("{}/{node}/", scan::NODES),
+        };
+        // As they were when they were accepted: relative to the part.
+        let mut own = report.clone();
+        for f in &mut own.findings {
+            f.path = f.path.strip_prefix(&prefix).unwrap_or(&f.path).to_string();
+            for step in &mut f.steps {
+                let path = step.path.strip_prefix(&prefix).unwrap_or(&step.path);
+                step.path = path.to_string();
+            }
+        }
+        let part = if prefix.is_empty() { "comfyui" } else { name };
+        let open = acceptance::open_criticals(part, &own, entries, &lock.acceptances);
+        let open: Vec<_> = open.into_iter().map(|(_, print)| print).collect();
+        let keep: Vec<bool> = own
+            .findings
+            .iter()
+            .zip(own.bindings())
+            .map(|(f, print)| f.severity != Severity::Critical || open.contains(&print))
+            .collect();
+        accepted += keep.iter().filter(|k| !**k).count();
+        let mut keep = keep.into_iter();
+        report.findings.retain(|_| keep.next().unwrap_or(true));
+    }
+    if accepted > 0 {
+        render::print_note(&format!(
+            "{} left out: somebody has accepted it.",
+            count_of(accepted, "critical finding")
+        ));
+    }
+    Ok(())
 }
 
 /// What the pins newly can do since they were last accepted.
@@ -121,6 +180,8 @@ fn scan_new(global: &GlobalArgs, args: &ScanArgs, names: &[String]) -> Result<u8
         let accepted = last.map(|r| RepositoryPin {
             commit: r.commit,
             tree: r.tree,
+            submodules: Vec::new(),
+            excluded: Vec::new(),
             ..(*pin).clone()
         });
         let before = accepted.as_ref().and_then(|p| scanner.report_of(p).ok());
@@ -150,6 +211,14 @@ fn scan_new(global: &GlobalArgs, args: &ScanArgs, names: &[String]) -> Result<u8
             }
         }
         parts.push((name, new));
+    }
+    if args.format != ScanFormat::Text || global.json {
+        // Programs get one list, in which a path says of which part it is.
+        for (name, report) in &mut parts {
+            for f in &mut report.findings {
+                f.path = format!("{name}/{}", f.path);
+            }
+        }
     }
     let diffs: Vec<GroupDiff<'_>> = diffs
         .iter()

@@ -1,6 +1,5 @@
 //! What `lock`, `update`, `accept`, `review` and `scan --new` share: the pins as they are scanned.
 
-use super::GlobalArgs;
 use crate::host::git::{FetchDepth, GitStore};
 use crate::host::scan::pins::PinScanner;
 use crate::lock::difference::LockDifference;
@@ -32,6 +31,9 @@ pub(crate) fn scan_resolved(
         &scanner,
     )?;
     scan.warnings.iter().for_each(|w| render::print_warning(w));
+    scan.notes
+        .iter()
+        .for_each(|n| render::print_note(&escape_text(n)));
     Ok(scan)
 }
 
@@ -127,7 +129,7 @@ pub(crate) fn write_acceptances(project: &ComfyProject, lock: &Lock) -> Result<(
 }
 
 /// Who accepts: the account that runs comfy.
-pub(crate) fn reviewer_name(_: &GlobalArgs) -> String {
+pub(crate) fn reviewer_name() -> String {
     nix::unistd::User::from_uid(nix::unistd::getuid())
         .ok()
         .flatten()

@@ -85,6 +85,25 @@ impl RepositoryPin {
             .any(|x| names::is_within(path, &x.path))
     }
 
+    /// Identifies everything of it that is installed: its tree, those of its submodules, and what is
+    /// left out.
+    pub(crate) fn content_id(&self) -> String {
+        use sha2::Digest;
+        let mut hash = sha2::Sha256::new();
+        hash.update(self.tree.0);
+        for s in &self.submodules {
+            hash.update((s.path.len() as u64).to_be_bytes());
+            hash.update(&s.path);
+            hash.update(s.tree.0);
+        }
+        for x in &self.excluded {
+            hash.update((x.path.len() as u64).to_be_bytes());
+            hash.update(&x.path);
+            hash.update(x.oid.0);
+        }
+        base16ct::lower::encode_string(&hash.finalize()[..16])
+    }
+
     /// Its version in the registry, else the first digits of its commit.
     pub(crate) fn short_name(&self) -> String {
         match &self.archive {

@@ -18,7 +18,7 @@ impl Sha256Digest {
 
     /// The first digits, as an acceptance of a model's bytes has them.
     pub(crate) fn fingerprint(&self) -> String {
-        base16ct::lower::encode_string(&self.0[..8])
+        base16ct::lower::encode_string(&self.0[..16])
     }
 
     pub(crate) fn digest_of(bytes: &[u8]) -> Sha256Digest {

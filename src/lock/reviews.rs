@@ -34,8 +34,9 @@ impl AcceptanceKind {
 pub(crate) struct ReviewRecord {
     pub kind: AcceptanceKind,
     pub commit: ObjectId,
-    /// The tree that was seen: a review holds for no other one.
     pub tree: ObjectId,
+    /// What was seen, [`crate::lock::RepositoryPin::content_id`]: a review holds for nothing else.
+    pub content: String,
     /// Who says so; nothing proves it but the commit of comfy.lock.
     pub by: String,
     /// RFC 3339, UTC.

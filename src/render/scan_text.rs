@@ -31,7 +31,7 @@ pub(crate) fn groups_text(groups: &[ScanGroup<'_>], verbose: bool) -> String {
         out += &format!(
             "{}: {}\n",
             paint(&name, PaintStyle::Bold),
-            counts_text(group.report)
+            group.report.counts_text()
         );
         for f in shown {
             out += &finding_text(f);
@@ -44,6 +44,8 @@ pub(crate) fn groups_text(groups: &[ScanGroup<'_>], verbose: bool) -> String {
 fn finding_text(f: &Finding) -> String {
     let place = if f.line > 0 {
         format!("{}:{}:{}", escape_text(&f.path), f.line, f.column)
+    } else if f.path.is_empty() {
+        "all of it".into()
     } else {
         escape_text(&f.path)
     };
@@ -84,16 +86,6 @@ fn severity_word(severity: Severity) -> String {
     }
 }
 
-/// `1 critical, 3 medium`; those without a finding are left out.
-pub(crate) fn counts_text(report: &ScanReport) -> String {
-    let counts = report.counts().into_iter().filter(|(_, n)| *n > 0);
-    let words: Vec<String> = counts.map(|(s, n)| format!("{n} {s}")).collect();
-    if words.is_empty() {
-        return "nothing found".into();
-    }
-    words.join(", ")
-}
-
 fn summary_text(groups: &[ScanGroup<'_>], verbose: bool) -> String {
     let mut all = ScanReport::default();
     groups.iter().for_each(|g| all.extend(g.report.clone()));
@@ -104,7 +96,7 @@ fn summary_text(groups: &[ScanGroup<'_>], verbose: bool) -> String {
             0 | 1 => String::new(),
             n => format!(" in {}", count_of(n, "part")),
         },
-        counts_text(&all)
+        all.counts_text()
     );
     let low = all.counts().last().map_or(0, |(_, n)| *n);
     if low > 0 && !verbose {

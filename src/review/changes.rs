@@ -24,7 +24,7 @@ pub(crate) struct LineNote {
 pub(crate) type FileNotes = BTreeMap<String, Vec<LineNote>>;
 
 /// The findings as remarks; those of low severity would hide the others.
-pub(crate) fn notes_of_findings(findings: &[Finding]) -> FileNotes {
+pub(crate) fn notes_of_findings(findings: &[Finding], files: &PinFiles) -> FileNotes {
     let mut notes = FileNotes::new();
     for f in findings.iter().filter(|f| f.severity > Severity::Low) {
         let message = if f.message.is_empty() {
@@ -34,8 +34,14 @@ pub(crate) fn notes_of_findings(findings: &[Finding]) -> FileNotes {
         };
         let text = format!("{}: {} ({})", f.severity, escape_text(message), f.rule.id);
         let line = f.line;
-        // A member of an archive is a part of its file.
-        let file = f.path.split('!').next().unwrap_or(&f.path).to_string();
+        // A member of an archive is a part of its file: the longest part that is one.
+        let mut file = f.path.as_str();
+        while files.identity_of(file).is_none()
+            && let Some((shorter, _)) = file.rsplit_once('!')
+        {
+            file = shorter;
+        }
+        let file = file.to_string();
         notes.entry(file).or_default().push(LineNote { line, text });
     }
     notes
@@ -53,6 +59,7 @@ pub(crate) fn changed_paths(old: &PinFiles, new: &PinFiles) -> Vec<String> {
 /// The unified diff of every file that differs.
 pub(crate) fn unified_text(old: &PinFiles, new: &PinFiles, notes: &FileNotes) -> String {
     let mut out = String::new();
+    let mut placed = BTreeSet::new();
     for path in changed_paths(old, new) {
         let shown = escape_text(&path);
         let side = |files: &PinFiles, letter: char| match files.identity_of(&path) {
@@ -61,25 +68,43 @@ pub(crate) fn unified_text(old: &PinFiles, new: &PinFiles, notes: &FileNotes) ->
         };
         let _ = writeln!(out, "--- {}\n+++ {}", side(old, 'a'), side(new, 'b'));
         let own = notes.get(&path).map_or(&[][..], |n| &n[..]);
-        for note in own.iter().filter(|n| n.line == 0) {
-            let _ = writeln!(out, "    ^ {}", note.text);
-        }
+        placed.insert(path.clone());
         let text = |files: &PinFiles| match files.identity_of(&path) {
             None => Some(String::new()),
             Some(_) => {
                 let bytes = files.bytes_of(&path, LONGEST)?;
-                String::from_utf8(bytes).ok().filter(|t| !t.contains('\0'))
+                let text = String::from_utf8_lossy(&bytes).into_owned();
+                Some(text).filter(|t| !t.contains('\0'))
             }
         };
-        match (text(old), text(new)) {
+        let shown_lines = match (text(old), text(new)) {
             (Some(old), Some(new)) => write_hunks(&mut out, &old, &new, own),
-            _ => out.push_str("(it is not text, or is too long to show)\n"),
+            _ => {
+                out.push_str("(it is not text, or is too long to show)\n");
+                BTreeSet::new()
+            }
+        };
+        for note in own.iter().filter(|n| !shown_lines.contains(&n.line)) {
+            let at = match note.line {
+                0 => String::new(),
+                line => format!("line {line}: "),
+            };
+            let _ = writeln!(out, "    ^ {at}{}", note.text);
+        }
+    }
+    // Of what did not change since, and what names no file.
+    for (path, own) in notes.iter().filter(|(path, _)| !placed.contains(*path)) {
+        for note in own {
+            let shown = escape_text(path);
+            let _ = writeln!(out, "{shown}:{}: {}", note.line, note.text);
         }
     }
     out
 }
 
-fn write_hunks(out: &mut String, old: &str, new: &str, notes: &[LineNote]) {
+/// Returns the lines whose remarks were written.
+fn write_hunks(out: &mut String, old: &str, new: &str, notes: &[LineNote]) -> BTreeSet<u32> {
+    let mut written = BTreeSet::new();
     let diff = similar::TextDiff::from_lines(old, new);
     for hunk in diff.unified_diff().context_radius(CONTEXT).iter_hunks() {
         let _ = writeln!(out, "{}", hunk.header());
@@ -91,7 +116,9 @@ fn write_hunks(out: &mut String, old: &str, new: &str, notes: &[LineNote]) {
             };
             for note in notes.iter().filter(|n| n.line as usize == number + 1) {
                 let _ = writeln!(out, "    ^ {}", note.text);
+                written.insert(note.line);
             }
         }
     }
+    written
 }

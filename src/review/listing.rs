@@ -47,7 +47,7 @@ impl PinFiles {
             let exclude = pin.exclusions().in_submodule(prefix.trim_end_matches('/'));
             let snapshot = objects::read_snapshot(&repository, &commit, &exclude)?;
             for (path, entry) in snapshot.listing.0 {
-                if matches!(entry.mode, EntryMode::File | EntryMode::Executable) {
+                if !matches!(entry.mode, EntryMode::Commit | EntryMode::Folder) {
                     let file = PinFile {
                         entry,
                         repository: repository.clone(),

@@ -22,6 +22,9 @@ pub(crate) struct LockScan {
     pub lines: BTreeMap<String, Vec<String>>,
     #[serde(skip)]
     pub warnings: Vec<String>,
+    /// What an entry of `policy.accept` is bound to from now on.
+    #[serde(skip)]
+    pub notes: Vec<String>,
 }
 
 /// The name of a part as reviews have it, and its pin.
@@ -81,7 +84,7 @@ pub(crate) fn scan_lock(
                 .push(format!("{prefix}it was not scanned: {}", p.message)),
         }
     }
-    bind_entries(policy, new, &known, &mut out.warnings);
+    bind_entries(policy, new, &known, &mut out);
     for (name, report) in &known {
         let open = acceptance::open_criticals(name, report, &policy.accept, &new.acceptances);
         if blocks {
@@ -112,7 +115,9 @@ fn bind_entries(
     policy: &PolicySettings,
     new: &mut Lock,
     known: &BTreeMap<String, ScanReport>,
-    warnings: &mut Vec<String>,
+    LockScan {
+        warnings, notes, ..
+    }: &mut LockScan,
 ) {
     for entry in &policy.accept {
         if new.acceptances.bound_to(entry).is_some() {
@@ -135,14 +140,28 @@ fn bind_entries(
             let what = match &*entry.node {
                 MODELS => format!("comfy.lock has no model {}", entry.path),
                 node => format!(
-                    "{} has no finding {} in {}",
+                    "{} has no finding {} in {} here",
                     part_address(node),
                     entry.rule,
                     entry.path
                 ),
             };
-            warnings.push(format!(
-                "policy.accept: {what}: remove the entry, or correct it"
+            // It is bound once it names something.
+            warnings.push(format!("policy.accept: {what}"));
+            continue;
+        }
+        let named = known.get(&entry.node).map(|report| &report.findings);
+        for f in named
+            .into_iter()
+            .flatten()
+            .filter(|f| acceptance::is_named(entry, f))
+        {
+            notes.push(format!(
+                "policy.accept: accepted {}: {}:{}: {}",
+                part_address(&entry.node),
+                f.path,
+                f.line,
+                f.message
             ));
         }
         new.acceptances.accepted.push(bound);
@@ -165,7 +184,7 @@ fn bind_entries(
 fn lines_of(report: &ScanReport, before: Option<&ScanReport>) -> Vec<String> {
     let matters = |r: &ScanReport| r.worst() > Some(Severity::Low);
     let Some(before) = before else {
-        let sums = matters(report).then(|| format!("scan: {}", counts_text(report)));
+        let sums = matters(report).then(|| format!("scan: {}", report.counts_text()));
         return sums.into_iter().collect();
     };
     let (then, now) = (
@@ -175,22 +194,9 @@ fn lines_of(report: &ScanReport, before: Option<&ScanReport>) -> Vec<String> {
     let mut lines = now.lines_since(&then);
     let new = findings_since(report, before);
     if matters(&new) {
-        lines.push(format!("new findings: {}", counts_text(&new)));
+        lines.push(format!("new findings: {}", new.counts_text()));
     }
     lines
-}
-
-/// `1 critical, 3 medium`.
-pub(crate) fn counts_text(report: &ScanReport) -> String {
-    let counts = report.counts().into_iter().filter(|(_, n)| *n > 0);
-    let words: Vec<String> = counts
-        .map(|(s, n): (Severity, usize)| format!("{n} {s}"))
-        .collect();
-    if words.is_empty() {
-        "nothing found".into()
-    } else {
-        words.join(", ")
-    }
 }
 
 /// The findings whose code an older report did not have.

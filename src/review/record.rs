@@ -19,6 +19,7 @@ pub(crate) fn accept_pin(
         kind,
         commit: pin.commit,
         tree: pin.tree,
+        content: pin.content_id(),
         by: by.to_string(),
         at: chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
         capabilities: Capabilities::of_report(report).to_words(),

@@ -53,17 +53,17 @@ pub(crate) fn open_problem(part: &dyn std::fmt::Display, f: &Finding) -> Problem
         f.rule.id
     ))
     .with_hint(format!(
-        "read it, then choose: another commit; `comfy review {name}`; or in [policy] of \
-         comfy.toml `accept = [{{ node = \"{name}\", rule = \"{}\", path = \"{}\", reason = \
-         \"why it is safe\" }}]`, then `comfy lock`",
+        "read it, then choose another commit, or add to [policy] of comfy.toml \
+         `accept = [{{ node = \"{name}\", rule = \"{}\", path = {}, reason = \"why it is safe\" }}]` \
+         and run the same command again; `comfy review {name}` accepts what comfy.lock pins",
         f.rule.id,
-        escape_text(&f.path)
+        toml::Value::String(f.path.clone())
     ))
 }
 
 /// The critical findings with their fingerprints.
 pub(crate) fn critical_findings(report: &ScanReport) -> Vec<(&Finding, String)> {
-    let prints = report.fingerprints();
+    let prints = report.bindings();
     report
         .findings
         .iter()
@@ -72,13 +72,14 @@ pub(crate) fn critical_findings(report: &ScanReport) -> Vec<(&Finding, String)> 
         .collect()
 }
 
-fn is_named(entry: &AcceptEntry, f: &Finding) -> bool {
+/// Whether an entry names a finding.
+pub(crate) fn is_named(entry: &AcceptEntry, f: &Finding) -> bool {
     entry.rule == f.rule.id && entry.path == f.path
 }
 
 /// Binds an entry to the findings that it names now.
 pub(crate) fn bind_entry(entry: &AcceptEntry, report: &ScanReport) -> AcceptedRecord {
-    let prints = report.fingerprints();
+    let prints = report.bindings();
     let named = report
         .findings
         .iter()

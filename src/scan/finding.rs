@@ -151,6 +151,9 @@ pub(crate) struct Finding {
     pub snippet: String,
     /// From where data comes in to here; empty if no data was followed.
     pub steps: Vec<FlowStep>,
+    /// Of the bytes of its file; empty where that is too long to be source.
+    #[serde(default)]
+    pub file_hash: String,
 }
 
 /// Bytes of a snippet.
@@ -169,6 +172,7 @@ impl Finding {
             message,
             snippet: String::new(),
             steps: Vec::new(),
+            file_hash: String::new(),
         }
     }
 

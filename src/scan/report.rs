@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use sha2::{Digest, Sha256};
 
+use super::carrier::rules::CRASH;
 use super::finding::{FileVerdict, Finding, Severity, Verdict};
 
 /// What was found in one unit, or in all of them.
@@ -67,7 +68,7 @@ impl ScanReport {
                     code.join(" ")
                 };
                 let mut hash = Sha256::new();
-                for part in [f.rule.id, f.severity.as_word(), &f.path, &what] {
+                for part in [f.rule.id, f.severity.as_word(), &f.path, &what, &f.message] {
                     hash.update(part.as_bytes());
                     hash.update([0]);
                 }
@@ -77,9 +78,43 @@ impl ScanReport {
                 let own = Sha256::new()
                     .chain_update(digest)
                     .chain_update(n.to_be_bytes());
-                base16ct::lower::encode_string(&own.finalize()[..8])
+                base16ct::lower::encode_string(&own.finalize()[..16])
             })
             .collect()
+    }
+
+    /// The same, bound to the bytes of the file and to the steps that lead there: what somebody
+    /// accepts is the code that they saw, not one line of it.
+    pub(crate) fn bindings(&self) -> Vec<String> {
+        let prints = self.fingerprints();
+        let bind = |(f, print): (&Finding, String)| {
+            let mut hash = Sha256::new();
+            hash.update(&print);
+            hash.update(&f.file_hash);
+            for step in &f.steps {
+                hash.update([0]);
+                hash.update(&step.path);
+                hash.update(&step.message);
+            }
+            base16ct::lower::encode_string(&hash.finalize()[..16])
+        };
+        self.findings.iter().zip(prints).map(bind).collect()
+    }
+
+    /// `1 critical, 3 medium`; those without a finding are left out.
+    pub(crate) fn counts_text(&self) -> String {
+        let counts = self.counts().into_iter().filter(|(_, n)| *n > 0);
+        let words: Vec<String> = counts.map(|(s, n)| format!("{n} {s}")).collect();
+        if words.is_empty() {
+            "nothing found".into()
+        } else {
+            words.join(", ")
+        }
+    }
+
+    /// Whether every file was parsed.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.findings.iter().all(|f| *f.rule != CRASH)
     }
 }
 

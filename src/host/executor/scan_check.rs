@@ -10,7 +10,7 @@ use crate::plan::model_summary::ModelFetch;
 use crate::plan::step::ModelScan;
 use crate::problem::{Problem, Result};
 use crate::scan::acceptance;
-use crate::scan::finding::Verdict;
+use crate::scan::finding::{Severity, Verdict};
 use crate::text::escape_text;
 
 impl Executor<'_> {
@@ -28,6 +28,13 @@ impl Executor<'_> {
             Ok(_) => staged,
             Err(_) => self.paths.generation_dir(id),
         };
+        let nodes: Vec<String> = accepted
+            .keys()
+            .filter_map(|part| match part {
+                Part::Comfyui => None,
+                Part::Node(name) => Some(name.to_string()),
+            })
+            .collect();
         let unit_of = |part: &Part| ScanUnit {
             prefix: String::new(),
             source: ScanSource::Folder(FolderSource {
@@ -35,7 +42,10 @@ impl Executor<'_> {
                     Part::Comfyui => base.join("ComfyUI"),
                     Part::Node(name) => base.join("ComfyUI").join(NODES).join(name.as_str()),
                 },
-                left_out: matches!(part, Part::Comfyui).then_some(NODES),
+                left_out: match part {
+                    Part::Comfyui => nodes.clone(),
+                    Part::Node(_) => Vec::new(),
+                },
                 built: true,
             }),
         };
@@ -74,8 +84,12 @@ impl Executor<'_> {
         let units: Vec<ScanUnit> = staged.iter().map(|(_, unit)| unit.clone()).collect();
         let mut problems = Vec::new();
         for ((item, _), found) in staged.iter().zip(scan_units(&units, self.report)?) {
-            let Some(verdict) = found.verdicts.first().map(|v| v.verdict) else {
-                continue;
+            let verdict = match (found.verdicts.first(), found.worst()) {
+                (Some(v), _) => v.verdict,
+                // It ended the parser, or could not be read.
+                (None, Some(Severity::Critical)) => Verdict::Hostile,
+                (None, Some(_)) => Verdict::Review,
+                (None, None) => continue,
             };
             let why = found.findings.iter().max_by_key(|f| f.severity);
             let why = why.map_or(String::new(), |f| format!(": {}", escape_text(&f.message)));

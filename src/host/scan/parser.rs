@@ -142,6 +142,11 @@ fn drop_rights() -> Result<()> {
     #[cfg(target_os = "linux")]
     {
         use crate::host::confine::{landlock_rules, seccomp_filter};
+        if landlock_rules::landlock_abi() < 1 && !seccomp_filter::is_available() {
+            return Err(Problem::new(
+                "this kernel has neither Landlock nor seccomp, so the parser cannot be confined",
+            ));
+        }
         if landlock_rules::landlock_abi() >= 1 {
             landlock_rules::apply_rules(&nothing, &std::collections::BTreeMap::new())?;
         }

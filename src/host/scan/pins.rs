@@ -64,7 +64,10 @@ impl PinScanner<'_> {
         };
         let mut whole = super::process::scan_unit(&unit)?;
         whole.sort_worst_first();
-        self.keep_report(pin, &whole);
+        // What went wrong once is tried again.
+        if whole.is_complete() {
+            self.keep_report(pin, &whole);
+        }
         Ok(whole)
     }
 
@@ -110,15 +113,7 @@ fn report_file(cache: &std::path::Path, pin: &RepositoryPin, depth: FetchDepth) 
     hash.update([u8::from(depth == FetchDepth::Whole)]);
     hash.update(RULES_VERSION.to_be_bytes());
     hash.update(env!("COMFY_BUILD"));
-    hash.update(pin.tree.0);
-    for s in &pin.submodules {
-        hash.update(&s.path);
-        hash.update(s.tree.0);
-    }
-    for x in &pin.excluded {
-        hash.update(&x.path);
-        hash.update([0]);
-    }
+    hash.update(pin.content_id());
     let name = base16ct::lower::encode_string(&hash.finalize()[..16]);
     cache.join("scans").join(format!("{name}.json"))
 }

@@ -18,11 +18,13 @@ use crate::host::roles::spawn::{inherit_fds, role_command, send_config};
 use crate::host::signals;
 use crate::problem::{Context, Problem, Result};
 use crate::scan::carrier::{self, rules};
-use crate::scan::finding::Finding;
+use crate::scan::finding::{Finding, Severity};
 use crate::scan::report::ScanReport;
 
 /// How long a parser may be at one file, or at all of them together.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long the parsers of one unit may take together.
+const WHOLE_PATIENCE: Duration = Duration::from_secs(900);
 /// How many crashes of one unit are looked into.
 const CRASHES: usize = 10;
 /// The longest answer, in bytes.
@@ -35,7 +37,12 @@ const WAITING: usize = 64;
 /// # Errors
 /// Ctrl-C; the parser cannot be started; the source cannot be opened.
 pub(super) fn scan_unit(unit: &ScanUnit) -> Result<ScanReport> {
-    let mut scan = UnitProgress::default();
+    let mut scan = UnitProgress {
+        report: ScanReport::default(),
+        left_out: BTreeSet::new(),
+        done: BTreeSet::new(),
+        begun: Instant::now(),
+    };
     for _ in 0..CRASHES {
         match scan.attempt(unit)? {
             ParserEnd::Done => return Ok(scan.into_report(&unit.prefix)),
@@ -50,8 +57,8 @@ pub(super) fn scan_unit(unit: &ScanUnit) -> Result<ScanReport> {
             }
         }
     }
-    let message = "the process that parsed these files ended again and again: their Python code \
-                   was not scanned";
+    let message = "the process that parsed these files ended again and again: not all of them were \
+                   scanned";
     scan.report
         .findings
         .push(Finding::about_file(&rules::CRASH, "", message.into()));
@@ -70,13 +77,13 @@ enum ParserEnd {
 /// The file that a parser was at, and why it is stopped if it did not end by itself.
 type Stopped = (String, Option<&'static str>);
 
-#[derive(Default)]
 struct UnitProgress {
     report: ScanReport,
     /// Files that ended a parser.
     left_out: BTreeSet<String>,
     /// Files whose findings are in the report.
     done: BTreeSet<String>,
+    begun: Instant,
 }
 
 impl UnitProgress {
@@ -129,6 +136,15 @@ impl UnitProgress {
         let mut at = String::new();
         let mut since = Instant::now();
         loop {
+            if signals::is_interrupted() {
+                return Err(Problem::interrupted());
+            }
+            if self.begun.elapsed() > WHOLE_PATIENCE {
+                return Ok(Some((
+                    at,
+                    Some("was stopped, since the scan took too long"),
+                )));
+            }
             match messages.recv_timeout(Duration::from_millis(200)) {
                 Ok(ParserMessage::Begin(path)) => at = path,
                 Ok(ParserMessage::File(path, found)) => {
@@ -146,9 +162,6 @@ impl UnitProgress {
                 }
                 Ok(ParserMessage::Failed(p)) => return Err(p),
                 Err(RecvTimeoutError::Disconnected) => return Ok(Some((at, None))),
-                Err(RecvTimeoutError::Timeout) if signals::is_interrupted() => {
-                    return Err(Problem::interrupted());
-                }
                 Err(RecvTimeoutError::Timeout) if since.elapsed() > PATIENCE => {
                     return Ok(Some((at, Some("was stopped after a minute"))));
                 }
@@ -243,9 +256,15 @@ fn send_files(
         }
         ScanEntry::LeftOut { path } => {
             let message = "it was not fetched for the scan, and so not looked at".to_string();
-            found
-                .findings
-                .push(Finding::about_file(&rules::NOT_FETCHED, &path, message));
+            // Code of that length is not what people write by hand.
+            let severity = match carrier::is_source_path(&path) {
+                true => Severity::High,
+                false => rules::NOT_FETCHED.severity,
+            };
+            found.findings.push(Finding {
+                severity,
+                ..Finding::about_file(&rules::NOT_FETCHED, &path, message)
+            });
             true
         }
         ScanEntry::Unreadable { path, why } => {

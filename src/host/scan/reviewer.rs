@@ -73,7 +73,11 @@ pub(crate) fn run_reviewer(command: &[String], diff: &str) -> Result<Vec<u8>> {
             .map(|_| printed)
     });
     let begun = Instant::now();
-    while !reading.is_finished() {
+    let mut status = None;
+    while !reading.is_finished() || status.is_none() {
+        if status.is_none() {
+            status = child.try_wait().with_context(what)?;
+        }
         std::thread::sleep(Duration::from_millis(20));
         let late = begun.elapsed() > PATIENCE;
         if late || signals::is_interrupted() {
@@ -86,7 +90,10 @@ pub(crate) fn run_reviewer(command: &[String], diff: &str) -> Result<Vec<u8>> {
             });
         }
     }
-    let status = child.wait().with_context(what)?;
+    let status = match status {
+        Some(status) => status,
+        None => child.wait().with_context(what)?,
+    };
     let printed = reading
         .join()
         .map_err(|_| Problem::new("the reviewer's answer could not be read"))?

@@ -38,8 +38,8 @@ pub(crate) enum ScanSource {
 #[derive(Debug, Clone)]
 pub(crate) struct FolderSource {
     pub path: PathBuf,
-    /// A folder in it, of which only the files are looked at: the folders are units of their own.
-    pub left_out: Option<&'static str>,
+    /// Folders of its `custom_nodes` that are units of their own.
+    pub left_out: Vec<String>,
     /// Whether comfy built it: then its links and its bytecode are comfy's own.
     pub built: bool,
 }
@@ -81,8 +81,10 @@ pub(super) enum ScanEntry {
     },
 }
 
-/// Folders of tools, whose content is nobody's code.
-const SKIPPED: &[&str] = &[".git", ".hg", ".svn", ".jj"];
+/// The folder of a repository itself; in what comfy builds there is none.
+const REPOSITORY: &[u8] = b".git";
+/// Bytecode, which comfy compiles itself where it has built something.
+const BYTECODE: &[u8] = b"__pycache__";
 /// Folders within each other.
 const DEEPEST: usize = 200;
 
@@ -105,7 +107,7 @@ pub(crate) fn units_of_path(path: &Path, built: bool) -> Result<Vec<ScanUnit>> {
     // Reading it fails here, and not as a finding.
     let fd = crate::host::fs::open_dir(&path).with_context(what)?;
     drop(fd);
-    let folder = |path: PathBuf, left_out: Option<&'static str>| {
+    let folder = |path: PathBuf, left_out: Vec<String>| {
         ScanSource::Folder(FolderSource {
             path,
             left_out,
@@ -116,24 +118,29 @@ pub(crate) fn units_of_path(path: &Path, built: bool) -> Result<Vec<ScanUnit>> {
     if !nodes.is_dir() || nodes.is_symlink() {
         return Ok(vec![ScanUnit {
             prefix: String::new(),
-            source: folder(path, None),
+            source: folder(path, Vec::new()),
         }]);
     }
-    let mut units = vec![ScanUnit {
-        prefix: String::new(),
-        source: folder(path, Some(NODES)),
-    }];
     let mut names = Vec::new();
     for entry in std::fs::read_dir(&nodes).with_context(|| format!("read {}", nodes.display()))? {
         let entry = entry.with_context(|| format!("read {}", nodes.display()))?;
-        if entry.file_type().is_ok_and(|t| t.is_dir()) {
-            names.push(entry.file_name());
+        let is_own = built && entry.file_name().as_bytes() == BYTECODE;
+        // A name that is not UTF-8 is looked at with the rest.
+        if let (true, Ok(name)) = (
+            !is_own && entry.file_type().is_ok_and(|t| t.is_dir()),
+            entry.file_name().into_string(),
+        ) {
+            names.push(name);
         }
     }
     names.sort();
+    let mut units = vec![ScanUnit {
+        prefix: String::new(),
+        source: folder(path, names.clone()),
+    }];
     units.extend(names.into_iter().map(|name| ScanUnit {
-        prefix: format!("{NODES}/{}/", name.to_string_lossy()),
-        source: folder(nodes.join(name), None),
+        prefix: format!("{NODES}/{name}/"),
+        source: folder(nodes.join(name), Vec::new()),
     }));
     Ok(units)
 }
@@ -163,10 +170,10 @@ fn visit_one_file(path: &Path, visit: &mut dyn FnMut(ScanEntry) -> bool) -> Resu
     let fd = crate::host::fs::open_dir(folder).with_context(what)?;
     let mut walk = SourceWalk {
         visit,
-        left_out: None,
+        left_out: &[],
         built: false,
     };
-    walk.visit_entry(&fd, &name, name.to_string_lossy().into_owned(), 0);
+    walk.visit_entry(&fd, &name, shown_name(&name), 0);
     Ok(())
 }
 
@@ -175,7 +182,7 @@ fn visit_folder(folder: &FolderSource, visit: &mut dyn FnMut(ScanEntry) -> bool)
         .with_context(|| format!("open {}", folder.path.display()))?;
     let mut walk = SourceWalk {
         visit,
-        left_out: folder.left_out,
+        left_out: &folder.left_out,
         built: folder.built,
     };
     walk.enter(&fd, "", 0);
@@ -184,8 +191,8 @@ fn visit_folder(folder: &FolderSource, visit: &mut dyn FnMut(ScanEntry) -> bool)
 
 struct SourceWalk<'a> {
     visit: &'a mut dyn FnMut(ScanEntry) -> bool,
-    /// A folder at the top, of which only the files are visited.
-    left_out: Option<&'a str>,
+    /// Folders of `custom_nodes` that are not entered.
+    left_out: &'a [String],
     built: bool,
 }
 
@@ -197,7 +204,7 @@ impl SourceWalk<'_> {
             Err(e) => return self.unreadable(path, &e),
         };
         for name in names {
-            let text = name.to_string_lossy();
+            let text = shown_name(&name);
             let whole = if path.is_empty() {
                 text.to_string()
             } else {
@@ -223,8 +230,8 @@ impl SourceWalk<'_> {
             Err(e) => return self.unreadable(&path, &e.desc()),
         };
         match file_type(&st) {
-            FileType::Dir if SKIPPED.iter().any(|s| name.to_bytes() == s.as_bytes()) => true,
-            FileType::Dir if self.built && name.to_bytes() == b"__pycache__" => true,
+            FileType::Dir if !self.built && name.to_bytes() == REPOSITORY => true,
+            FileType::Dir if self.built && name.to_bytes() == BYTECODE => true,
             FileType::Link if self.built => true,
             FileType::Dir if depth == 1 && self.is_left_out(&path) => true,
             FileType::Dir if depth >= DEEPEST => {
@@ -247,8 +254,8 @@ impl SourceWalk<'_> {
     }
 
     fn is_left_out(&self, path: &str) -> bool {
-        let top = path.split('/').next();
-        self.left_out.is_some() && self.left_out == top
+        let node = path.strip_prefix(NODES).and_then(|p| p.strip_prefix('/'));
+        node.is_some_and(|node| self.left_out.iter().any(|n| n == node))
     }
 
     fn visit_file(&mut self, fd: &OwnedFd, name: &CStr, path: String, executable: bool) -> bool {
@@ -268,6 +275,18 @@ impl SourceWalk<'_> {
             Err(e) => self.unreadable(&path, &e),
         }
     }
+}
+
+/// A name as text; bytes that are not UTF-8 become `\xNN`, so that no two names become one.
+fn shown_name(name: &CStr) -> String {
+    let mut out = String::new();
+    for chunk in name.to_bytes().utf8_chunks() {
+        out.push_str(chunk.valid());
+        for byte in chunk.invalid() {
+            out.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    out
 }
 
 /// The names in a folder, sorted, without `.` and `..`.

@@ -174,14 +174,15 @@ impl<'a> Comparison<'a> {
         let d = self.o.d;
         let pin = self.target.spec.pin_of(part)?;
         let is_live = self.live.spec().and_then(|s| s.pin_of(part));
-        if d.policy.review != ReviewPolicy::Required || is_live.is_some_and(|p| p.tree == pin.tree)
+        if d.policy.review != ReviewPolicy::Required
+            || is_live.is_some_and(|p| p.content_id() == pin.content_id())
         {
             return None;
         }
         let name = steps::part_name(part);
         let review = d.acceptances.reviews.get(&name);
         match review.filter(|r| r.kind == AcceptanceKind::Review) {
-            Some(r) if r.tree == pin.tree => None,
+            Some(r) if r.content == pin.content_id() => None,
             Some(_) => Some(format!(
                 "its code has changed since it was reviewed: run `comfy review {name}`"
             )),

@@ -47,6 +47,7 @@ struct WireReview {
     kind: String,
     commit: String,
     tree: String,
+    content: String,
     by: String,
     at: String,
     #[serde(default)]

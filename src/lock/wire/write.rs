@@ -30,11 +30,12 @@ fn render_acceptances(out: &mut String, acceptances: &Acceptances) {
         // Writing to a String cannot fail.
         let _ = write!(
             out,
-            "\n[reviews.{}]\nkind = \"{}\"\ncommit = \"{}\"\ntree = \"{}\"\nby = {}\nat = {}\n",
+            "\n[reviews.{}]\nkind = \"{}\"\ncommit = \"{}\"\ntree = \"{}\"\ncontent = \"{}\"\nby = {}\nat = {}\n",
             table_key(name),
             r.kind.as_word(),
             r.commit,
             r.tree,
+            r.content,
             quoted_string(&r.by),
             quoted_string(&r.at)
         );

@@ -13,8 +13,8 @@ use super::finding::{Finding, LONGEST_SNIPPET};
 use super::javascript;
 use super::rules::Rule;
 
-/// Bytes of a text that is read for its lines; of a longer one the start.
-const LONGEST_TEXT: u64 = 4 << 20;
+/// Bytes of a text that is parsed: bundles of JavaScript have some of them, and nobody's have more.
+pub(crate) const LONGEST_TEXT: u64 = 32 << 20;
 
 /// What is known of a file beside its content.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -85,7 +85,9 @@ pub(crate) fn examine_python_file(facts: &EntryFacts) -> Vec<Finding> {
 
 /// What a name hides.
 pub(crate) fn examine_name(path: &str) -> Option<Finding> {
-    let odd = path.chars().any(crate::text::is_unsafe_char)
+    let odd = path
+        .chars()
+        .any(|c| crate::text::is_unsafe_char(c) || c == '\\')
         || path
             .split('/')
             .any(|p| p.ends_with(' ') || p.ends_with('.') && p != "." && p != "..");
@@ -111,6 +113,32 @@ pub(crate) fn examine_link(path: &str, target: &str) -> Option<Finding> {
         let message = format!("it leads to {}", crate::text::escape_text(target));
         Finding::about_file(&rules::LINK_LEAVES, path, message)
     })
+}
+
+const SHELLS: &[&str] = &[
+    "sh", "bash", "zsh", "fish", "ksh", "command", "bat", "cmd", "ps1", "vbs",
+];
+const SCRIPTS: &[&str] = &["js", "mjs", "cjs", "jsx", "ts", "tsx"];
+const PAGES: &[&str] = &["html", "htm", "xhtml", "svg"];
+const PYTHON: &[&str] = &["py", "pyw", "pyi", "ipynb", "pth"];
+
+/// Whether something runs a file of this name as source, whatever its bytes are.
+pub(crate) fn is_source_name(facts: &EntryFacts, head: &[u8]) -> bool {
+    // `.pth` is a model as often: there the bytes decide.
+    let is_model_too = facts.has_extension(&["pth"]);
+    let named = [SHELLS, SCRIPTS, PAGES, PYTHON]
+        .iter()
+        .any(|e| facts.has_extension(e));
+    named && !is_model_too || head.starts_with(b"#!")
+}
+
+/// The same by its name alone.
+pub(crate) fn is_source_path(path: &str) -> bool {
+    let facts = EntryFacts {
+        path: path.to_string(),
+        executable: false,
+    };
+    is_source_name(&facts, b"")
 }
 
 /// Programs and libraries, by their first bytes.
@@ -174,11 +202,9 @@ pub(crate) fn examine_file(
         return Ok(found);
     }
     let name = facts.file_name();
-    let is_shell = facts.has_extension(&["sh", "bash", "zsh", "fish", "ksh", "command"])
-        || facts.has_extension(&["bat", "cmd", "ps1", "vbs"])
-        || head.starts_with(b"#!");
-    let is_script = facts.has_extension(&["js", "mjs", "cjs", "jsx", "ts", "tsx"]);
-    let is_page = facts.has_extension(&["html", "htm", "xhtml", "svg"]);
+    let is_shell = facts.has_extension(SHELLS) || head.starts_with(b"#!");
+    let is_script = facts.has_extension(SCRIPTS);
+    let is_page = facts.has_extension(PAGES);
     let is_requirements =
         name.ends_with(".txt") && (name.contains("requirement") || name.contains("constraint"));
     let is_build_file = matches!(
@@ -187,6 +213,10 @@ pub(crate) fn examine_file(
     );
     let starts_programs = facts.has_extension(&["pth", "desktop", "plist", "service", "timer"]);
     if !(is_shell || is_script || is_page || is_requirements || is_build_file || starts_programs) {
+        return Ok(found);
+    }
+    if content.size() > LONGEST_TEXT {
+        found.push(too_large(&facts.path));
         return Ok(found);
     }
     let bytes = content::read_start(content, LONGEST_TEXT)?;

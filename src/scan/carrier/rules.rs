@@ -45,8 +45,8 @@ pub(crate) const BYTECODE_BESIDE: Rule = carrier(
 );
 pub(crate) const TOO_LARGE: Rule = carrier(
     "carrier-too-large",
-    Severity::High,
-    "a source file of more than 8 MiB",
+    Severity::Critical,
+    "source code of more than 32 MiB",
     "It was not read: people do not write such files.",
     "Read it in parts, and accept it if it holds data alone.",
 );
@@ -74,7 +74,7 @@ pub(crate) const NOT_FETCHED: Rule = carrier(
 );
 pub(crate) const CRASH: Rule = carrier(
     "carrier-crash",
-    Severity::High,
+    Severity::Critical,
     "a file that ended the process that scanned it",
     "A file that a parser cannot survive may be made for that.",
     "Do not use it before somebody has looked at it.",

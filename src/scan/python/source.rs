@@ -80,6 +80,7 @@ impl SourceText {
             message,
             snippet: self.snippet(offset),
             steps: Vec::new(),
+            file_hash: String::new(),
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::problem::Problem;
 use crate::tree::ObjectId;
 
 /// Digits of a fingerprint.
-const FINGERPRINT: usize = 16;
+const FINGERPRINT: usize = 32;
 
 pub(super) fn read_acceptances(
     source: &TomlSource,
@@ -38,6 +38,9 @@ pub(super) fn read_acceptances(
         if kind.is_none() {
             fault("kind", "is neither \"review\" nor \"accept\"");
         }
+        if !is_fingerprint(&w.content) {
+            fault("content", "is not 32 hexadecimal digits");
+        }
         if !w.critical.iter().all(|f| is_fingerprint(f)) {
             fault("critical", "has what is not a fingerprint");
         }
@@ -46,6 +49,7 @@ pub(super) fn read_acceptances(
                 kind,
                 commit,
                 tree,
+                content: w.content,
                 by: w.by,
                 at: w.at,
                 capabilities: w.capabilities,
