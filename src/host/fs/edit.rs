@@ -74,7 +74,11 @@ pub(crate) fn make_parents(path: &Path, uid: Uid, gid: Gid) -> io::Result<()> {
         .collect();
     for folder in missing.into_iter().rev() {
         let (dir, name) = open_parent(folder)?;
-        mkdirat(&dir, name.as_c_str(), as_mode(0o755))?;
+        match mkdirat(&dir, name.as_c_str(), as_mode(0o755)) {
+            // Another comfy was faster: it is as if it had been there.
+            Err(Errno::EEXIST) => continue,
+            made => made?,
+        }
         let fd = open_dir_at(&dir, &name)?;
         if nix::unistd::geteuid().is_root() {
             fchown(&fd, Some(uid), Some(gid))?;
