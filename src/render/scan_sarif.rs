@@ -67,7 +67,7 @@ fn result_value(f: &Finding, used: &[&'static Rule], fingerprint: &str) -> Value
     let mut result = json!({
         "ruleId": f.rule.id,
         "level": level_of(f.severity),
-        "message": { "text": message_of(f) },
+        "message": { "text": sentence(f.said()) },
         "locations": [location(&f.path, f.line, f.column, Some(&f.snippet), None)],
         "partialFingerprints": { "comfyFinding/v1": fingerprint },
         "properties": { "category": f.category(), "severity": f.severity, "intent": f.intent },
@@ -80,15 +80,6 @@ fn result_value(f: &Finding, used: &[&'static Rule], fingerprint: &str) -> Value
         result["codeFlows"] = json!([{ "threadFlows": [{ "locations": steps }] }]);
     }
     result
-}
-
-/// A message says what the rule does not.
-fn message_of(f: &Finding) -> String {
-    if f.message.is_empty() {
-        sentence(f.rule.reason)
-    } else {
-        sentence(&f.message)
-    }
 }
 
 fn sentence(text: &str) -> String {

@@ -53,10 +53,7 @@ fn finding_text(f: &Finding) -> String {
     let mut text = format!(
         "  {} {place}: {} ({}{intent})\n",
         severity_word(f.severity),
-        escape_text(match f.message.trim_end_matches('.') {
-            "" => f.rule.reason,
-            said => said,
-        }),
+        escape_text(f.said().trim_end_matches('.')),
         f.rule.id
     );
     if !f.snippet.is_empty() {

@@ -27,12 +27,7 @@ pub(crate) type FileNotes = BTreeMap<String, Vec<LineNote>>;
 pub(crate) fn notes_of_findings(findings: &[Finding], files: &PinFiles) -> FileNotes {
     let mut notes = FileNotes::new();
     for f in findings.iter().filter(|f| f.severity > Severity::Low) {
-        let message = if f.message.is_empty() {
-            f.rule.reason
-        } else {
-            &f.message
-        };
-        let text = format!("{}: {} ({})", f.severity, escape_text(message), f.rule.id);
+        let text = format!("{}: {} ({})", f.severity, escape_text(f.said()), f.rule.id);
         let line = f.line;
         // A member of an archive is a part of its file: the longest part that is one.
         let mut file = f.path.as_str();

@@ -42,14 +42,9 @@ pub(crate) fn open_problem(part: &dyn std::fmt::Display, f: &Finding) -> Problem
         0 => escape_text(&f.path),
         line => format!("{}:{line}:{}", escape_text(&f.path), f.column),
     };
-    let what = if f.message.is_empty() {
-        f.rule.reason
-    } else {
-        &f.message
-    };
     Problem::new(format!(
         "{address}: {place}: {} ({}, critical), and nobody has accepted it",
-        escape_text(what),
+        escape_text(f.said()),
         f.rule.id
     ))
     .with_hint(format!(

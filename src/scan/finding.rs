@@ -176,6 +176,15 @@ impl Finding {
         }
     }
 
+    /// What it says of its place, else what its rule says of all of them.
+    pub(crate) fn said(&self) -> &str {
+        if self.message.is_empty() {
+            self.rule.reason
+        } else {
+            &self.message
+        }
+    }
+
     pub(crate) fn category(&self) -> Category {
         self.rule.category
     }

@@ -83,6 +83,26 @@ pub(crate) fn set_ids_permanently(uid: u32, gid: u32, groups: GroupsReplaced) ->
     Ok(Dropped(()))
 }
 
+/// The account that has nothing: 65534 is Linux's. macOS's is -2, which is not needed, since no file
+/// there is this number's either.
+const NOBODY: u32 = 65534;
+
+/// Has a process that was root's go on as nobody, and still end with its parent; one that was
+/// somebody's stays theirs.
+///
+/// # Errors
+/// The system's own; the parent has ended.
+pub(crate) fn become_nobody() -> Result<()> {
+    if nix::unistd::geteuid().is_root() {
+        let groups = clear_groups()?;
+        drop(set_ids_permanently(NOBODY, NOBODY, groups)?);
+        // Becoming somebody else has cleared it (prctl(2)).
+        #[cfg(target_os = "linux")]
+        super::serve::die_with_parent(0)?;
+    }
+    Ok(())
+}
+
 /// Starts `command` as the uid and gid `id`, without any group besides. `Command::uid` would leave the
 /// groups last: on macOS the effective group is the first of them, and none is 0, `wheel`
 /// (xnu `kern_prot.c`, setgroups1).

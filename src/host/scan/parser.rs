@@ -22,9 +22,6 @@ use crate::scan::unit::{FileFindings, UnitScan};
 const STACK: usize = 512 << 20;
 /// Bytes of memory, the stack among them.
 const MEMORY: u64 = 6 << 30;
-/// The account that has nothing, on both systems: 65534 is Linux's, and macOS's -2 is not needed,
-/// since no file there is this number's either.
-const NOBODY: u32 = 65534;
 
 /// What the process is asked, as the first line of stdin.
 #[derive(serde::Serialize, serde::Deserialize)]
@@ -125,13 +122,7 @@ fn set_limits() -> Result<()> {
 
 /// Gives up the account where it is root's, files, network and programs.
 fn drop_rights() -> Result<()> {
-    if nix::unistd::geteuid().is_root() {
-        let groups = credentials::clear_groups()?;
-        drop(credentials::set_ids_permanently(NOBODY, NOBODY, groups)?);
-        // Becoming somebody else has cleared it (prctl(2)).
-        #[cfg(target_os = "linux")]
-        serve::die_with_parent(0)?;
-    }
+    credentials::become_nobody()?;
     credentials::set_no_new_privs()?;
     credentials::set_not_dumpable();
     // No path and no port is named: none may be opened.

@@ -24,18 +24,13 @@ pub(crate) struct PinScanner<'a> {
 const RULES_VERSION: u32 = 1;
 
 impl PinScanner<'_> {
-    /// Returns the kept report of a pin, if there is one.
-    pub(crate) fn kept_report(&self, pin: &RepositoryPin) -> Option<ScanReport> {
-        kept_report(&self.cache, pin, self.depth)
-    }
-
     /// Scans what a pin holds, with its submodules and without what `exclude` leaves out; what is
     /// not in the store yet is fetched.
     ///
     /// # Errors
     /// It cannot be fetched; Ctrl-C.
     pub(crate) fn report_of(&self, pin: &RepositoryPin) -> Result<ScanReport> {
-        if let Some(kept) = self.kept_report(pin) {
+        if let Some(kept) = kept_report(&self.cache, pin, self.depth) {
             return Ok(kept);
         }
         let fetch = |repo: &str, git_ref: &str, commit| {

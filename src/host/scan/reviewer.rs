@@ -20,8 +20,6 @@ use crate::problem::{Context, Problem, Result};
 const PATIENCE: Duration = Duration::from_secs(900);
 /// Bytes of what it prints.
 const LONGEST: u64 = 16 << 20;
-/// As in [`super::parser`].
-const NOBODY: u32 = 65534;
 
 /// What the process is asked.
 #[derive(serde::Serialize, serde::Deserialize)]
@@ -142,13 +140,7 @@ fn enter_reviewer(config: &ReviewerConfig) -> Result<u8> {
     serve::die_with_parent(config.parent)?;
     let input = serve::adopt_fd(config.input)?;
     nix::unistd::dup2_stdin(&input).context("hand over the diff")?;
-    if nix::unistd::geteuid().is_root() {
-        let groups = credentials::clear_groups()?;
-        drop(credentials::set_ids_permanently(NOBODY, NOBODY, groups)?);
-        // Becoming somebody else has cleared it (prctl(2)).
-        #[cfg(target_os = "linux")]
-        serve::die_with_parent(0)?;
-    }
+    credentials::become_nobody()?;
     credentials::set_no_new_privs()?;
     confine(&config.program)?;
     Err(process::become_program(
