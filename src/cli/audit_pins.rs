@@ -62,7 +62,12 @@ pub(crate) fn record_publishers(
         };
         client.find_publisher(&query)
     };
-    let answers: Vec<_> = with_threads(|| asked.par_iter().map(ask).collect());
+    // An index that does not tell is asked once: the first answer is waited for.
+    let (first, rest) = asked.split_at(1);
+    let mut answers: Vec<_> = first.iter().map(ask).collect();
+    answers.extend(with_threads(|| {
+        rest.par_iter().map(ask).collect::<Vec<_>>()
+    }));
     if crate::host::signals::is_interrupted() {
         return Err(Problem::interrupted());
     }

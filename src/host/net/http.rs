@@ -144,6 +144,7 @@ pub fn of_packages(net: &NetEnv, address: &str, page: &str) -> ureq::Agent {
         .timeout_recv_response(Some(2 * silence))
         .timeout_per_read(Some(silence))
         .redirect_auth_headers(ureq::config::RedirectAuthHeaders::SameHost)
+        .max_idle_connections_per_host(16)
         .input_buffer_size(256 << 10)
         .user_agent(concat!("comfy/", env!("CARGO_PKG_VERSION")))
         .build();

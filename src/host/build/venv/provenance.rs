@@ -44,6 +44,8 @@ pub(crate) struct PublisherClient<'a> {
     deadline: Instant,
     /// Indexes that tell of no file: they are asked once.
     silent: Mutex<BTreeSet<String>>,
+    /// By index and server: an agent keeps its connections, and looks a name up for each new one.
+    agents: Mutex<BTreeMap<(String, String), ureq::Agent>>,
 }
 
 impl PublisherClient<'_> {
@@ -52,7 +54,16 @@ impl PublisherClient<'_> {
             net,
             deadline,
             silent: Mutex::default(),
+            agents: Mutex::default(),
         }
+    }
+
+    fn agent(&self, address: &str, index: &str) -> ureq::Agent {
+        let server = http::host_and_port(address).to_string();
+        let mut agents = self.agents.lock().unwrap_or_else(|e| e.into_inner());
+        let agent = agents.entry((index.to_string(), server));
+        let make = || http::of_packages(self.net, address, index);
+        agent.or_insert_with(make).clone()
     }
 
     /// Asks the index who published the files of a package. `None`: it does not tell, or one of the
@@ -106,7 +117,8 @@ impl PublisherClient<'_> {
         // The index's password goes to its own server alone.
         let same = http::host_and_port(address) == http::host_and_port(index);
         let key = own.or_else(|| split_credentials(index).1.filter(|_| same));
-        let mut request = http::of_packages(self.net, address, index)
+        let mut request = self
+            .agent(address, index)
             .get(&bare)
             .header("Accept", JSON)
             .header("Accept-Encoding", "identity");
