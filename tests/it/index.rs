@@ -367,7 +367,7 @@ fn serve(stream: &TcpStream, state: &Mutex<State>, pages: Pages) -> Option<()> {
     let mut lines = BufReader::new(stream).lines();
     loop {
         let first = lines.next()?.ok()?;
-        let mut json = false;
+        let (mut json, mut gzip) = (false, false);
         for line in lines
             .by_ref()
             .map_while(Result::ok)
@@ -376,6 +376,7 @@ fn serve(stream: &TcpStream, state: &Mutex<State>, pages: Pages) -> Option<()> {
             let line = line.to_ascii_lowercase();
             json |=
                 line.starts_with("accept:") && line.contains("application/vnd.pypi.simple.v1+json");
+            gzip |= line.starts_with("accept-encoding:") && line.contains("gzip");
         }
         let path = first.split(' ').nth(1)?;
         let (status, kind, mut body) = answer(path, json && pages == Pages::Json, &mut lock(state));
@@ -394,8 +395,18 @@ fn serve(stream: &TcpStream, state: &Mutex<State>, pages: Pages) -> Option<()> {
             Some(Fault::Stalls) => drop(lines.next()),
             _ => {}
         }
+        // As pypi.org does with its pages.
+        let coding = if gzip && path.starts_with("/simple/") {
+            let mut encoder =
+                flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            encoder.write_all(&body).ok()?;
+            body = encoder.finish().ok()?;
+            "Content-Encoding: gzip\r\n"
+        } else {
+            ""
+        };
         let head = format!(
-            "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nCache-Control: \
+            "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\n{coding}Content-Length: {}\r\nCache-Control: \
              no-store\r\n\r\n",
             body.len()
         );

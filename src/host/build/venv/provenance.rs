@@ -2,6 +2,7 @@
 //! provenance is (PEP 740).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Read};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -121,7 +122,7 @@ impl PublisherClient<'_> {
             .agent(address, index)
             .get(&bare)
             .header("Accept", JSON)
-            .header("Accept-Encoding", "identity");
+            .header("Accept-Encoding", "gzip");
         if let Some(key) = key {
             request = request.header("Authorization", key);
         }
@@ -137,8 +138,27 @@ impl PublisherClient<'_> {
         let kind = kind.and_then(|t| t.to_str().ok()).unwrap_or_default();
         let kind = kind.to_string();
         let base = ureq::ResponseExt::get_uri(&answer).to_string();
-        let body = answer.body_mut().with_config().limit(most);
-        let text = body.read_to_string().map_err(|e| failed(e.to_string()))?;
-        Ok((kind, text, base))
+        let coding = answer.headers().get("Content-Encoding");
+        let is_gzip = coding.is_some_and(|c| c.as_bytes().eq_ignore_ascii_case(b"gzip"));
+        let body = answer.body_mut().as_reader();
+        let text = if is_gzip {
+            read_bounded(flate2::read::MultiGzDecoder::new(body), most)
+        } else {
+            read_bounded(body, most)
+        };
+        Ok((kind, text.map_err(|e| failed(e.to_string()))?, base))
     }
+}
+
+/// # Errors
+/// Longer than `most` bytes, or not UTF-8.
+fn read_bounded(from: impl Read, most: u64) -> io::Result<String> {
+    let mut text = String::new();
+    from.take(most + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > most {
+        return Err(io::Error::other(format!(
+            "the answer is longer than {most} bytes"
+        )));
+    }
+    Ok(text)
 }
