@@ -1,6 +1,8 @@
 //! HTTP as comfy itself speaks it: ureq with rustls, the caller's proxy, and limits on how long a
 //! server may say nothing.
 
+use std::collections::BTreeMap;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
@@ -76,6 +78,32 @@ pub(crate) fn download_agent(net: &NetEnv, silence: Duration, source: Option<&st
     let guarded =
         Connector::<()>::chain(held, DefaultConnector::default()).chain(InterruptibleConnector);
     ureq::Agent::with_parts(config, guarded, DefaultResolver::default())
+}
+
+/// Agents for indexes of packages and for what they name: each keeps its connections, and looks a
+/// name up only for a new one.
+pub(crate) struct PackageAgents<'a> {
+    pub net: &'a NetEnv,
+    /// By page and server.
+    kept: Mutex<BTreeMap<(String, String), ureq::Agent>>,
+}
+
+impl PackageAgents<'_> {
+    pub(crate) fn new(net: &NetEnv) -> PackageAgents<'_> {
+        PackageAgents {
+            net,
+            kept: Mutex::default(),
+        }
+    }
+
+    /// An agent for the server of `address`, which `page` of an index names.
+    pub(crate) fn for_address(&self, address: &str, page: &str) -> ureq::Agent {
+        let server = host_and_port(address).to_string();
+        let mut kept = self.kept.lock().unwrap_or_else(|e| e.into_inner());
+        let agent = kept.entry((page.to_string(), server));
+        let make = || of_packages(self.net, address, page);
+        agent.or_insert_with(make).clone()
+    }
 }
 
 /// An agent for the server of `address`, an index of packages or one that it names, with what uv

@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use crate::desired::below_home;
 use crate::host::build::venv::wheel_fetch::{self, WheelStore};
 use crate::host::git::NetEnv;
+use crate::host::net::http::PackageAgents;
 use crate::lock::python::GatheredWheel;
 use crate::manifest::WheelSource;
 use crate::manifest::wheel_sources::wheel_package;
@@ -60,7 +61,7 @@ impl WheelGathering<'_> {
         std::fs::create_dir_all(self.cache)
             .with_context(|| format!("make {}", self.cache.display()))?;
         let store = WheelStore {
-            net: self.net,
+            agents: PackageAgents::new(self.net),
             folder: self.cache,
             local: None,
             offline: self.offline,

@@ -15,6 +15,7 @@ use super::wheel_fetch::{WheelOrigin, WheelRequest, WheelStore};
 use crate::desired::venv::{PackageInstall, VenvSpec};
 use crate::host::fs::edit;
 use crate::host::git::NetEnv;
+use crate::host::net::http::PackageAgents;
 use crate::host::python::interpreter_facts;
 use crate::host::sealed::file_list::{FileList, ListedFile};
 use crate::lock::wheel_tags::WheelTags;
@@ -126,7 +127,7 @@ fn fetch_wheels<'a>(
     }
     let tags = WheelTags::new(&interpreter_facts::ask_interpreter(&job.spec.interpreter)?);
     let wheels = WheelStore {
-        net: &job.net,
+        agents: PackageAgents::new(&job.net),
         folder: &job.wheels,
         local: job.local.as_deref(),
         offline: job.offline,

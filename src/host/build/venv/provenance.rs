@@ -41,30 +41,19 @@ struct PageFile {
 
 /// Asks indexes; nothing is asked after `deadline`.
 pub(crate) struct PublisherClient<'a> {
-    net: &'a NetEnv,
+    agents: http::PackageAgents<'a>,
     deadline: Instant,
     /// Indexes that tell of no file: they are asked once.
     silent: Mutex<BTreeSet<String>>,
-    /// By index and server: an agent keeps its connections, and looks a name up for each new one.
-    agents: Mutex<BTreeMap<(String, String), ureq::Agent>>,
 }
 
 impl PublisherClient<'_> {
     pub(crate) fn new(net: &NetEnv, deadline: Instant) -> PublisherClient<'_> {
         PublisherClient {
-            net,
+            agents: http::PackageAgents::new(net),
             deadline,
             silent: Mutex::default(),
-            agents: Mutex::default(),
         }
-    }
-
-    fn agent(&self, address: &str, index: &str) -> ureq::Agent {
-        let server = http::host_and_port(address).to_string();
-        let mut agents = self.agents.lock().unwrap_or_else(|e| e.into_inner());
-        let agent = agents.entry((index.to_string(), server));
-        let make = || http::of_packages(self.net, address, index);
-        agent.or_insert_with(make).clone()
     }
 
     /// Asks the index who published the files of a package. `None`: it does not tell, or one of the
@@ -73,7 +62,9 @@ impl PublisherClient<'_> {
     /// # Errors
     /// Why the index could not be asked.
     pub(crate) fn find_publisher(&self, query: &PublisherQuery) -> Result<Option<String>, String> {
-        let index = query.index.unwrap_or_else(|| self.net.default_index());
+        let index = query
+            .index
+            .unwrap_or_else(|| self.agents.net.default_index());
         let silent = || self.silent.lock().unwrap_or_else(|e| e.into_inner());
         if silent().contains(index) {
             return Ok(None);
@@ -119,7 +110,8 @@ impl PublisherClient<'_> {
         let same = http::host_and_port(address) == http::host_and_port(index);
         let key = own.or_else(|| split_credentials(index).1.filter(|_| same));
         let mut request = self
-            .agent(address, index)
+            .agents
+            .for_address(address, index)
             .get(&bare)
             .header("Accept", JSON)
             .header("Accept-Encoding", "gzip");

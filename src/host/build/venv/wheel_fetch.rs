@@ -25,7 +25,7 @@ const TRIES: u32 = 4;
 
 /// Where wheels come from, and where they are kept.
 pub(crate) struct WheelStore<'a> {
-    pub net: &'a NetEnv,
+    pub agents: http::PackageAgents<'a>,
     pub folder: &'a Path,
     /// Read only; wheels that the owner has.
     pub local: Option<&'a Path>,
@@ -67,7 +67,7 @@ enum FetchFailure {
 /// No server gives it.
 pub(crate) fn hash_wheel(net: &NetEnv, wheel: &UnhashedWheel) -> Result<(String, u64)> {
     let store = WheelStore {
-        net,
+        agents: http::PackageAgents::new(net),
         folder: Path::new(""),
         local: None,
         offline: false,
@@ -164,7 +164,7 @@ impl WheelStore<'_> {
                 let download = || self.download_part(address, address, pinned, part, tick);
                 return Ok(with_retries(download)?.0);
             }
-            WheelOrigin::Index(index) => index.unwrap_or_else(|| self.net.default_index()),
+            WheelOrigin::Index(index) => index.unwrap_or_else(|| self.agents.net.default_index()),
             WheelOrigin::Local => {
                 return Err(Problem::new(format!(
                     "the folders of [python] wheels have no {} with the hash that comfy.lock pins",
@@ -342,7 +342,9 @@ impl WheelStore<'_> {
         } else {
             split_credentials(address).1
         };
-        let mut request = http::of_packages(self.net, address, page)
+        let mut request = self
+            .agents
+            .for_address(address, page)
             .get(&bare)
             .header("Accept", accept)
             .header("Accept-Encoding", "identity");
