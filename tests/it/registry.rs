@@ -498,9 +498,9 @@ fn a_workflow_s_nodes_and_models_are_told_and_added() {
     Nodes
       known      kj-pack    the registry's version 1.0.4 (1 class)
       unknown    no-such    the registry has no node of this id
-      ambiguous  up/forked  https://github.com/up/forked serves COMMIT, which is not on its default branch and may be of a fork; if you trust it: comfy add node https://github.com/up/forked --ref COMMIT
+      ambiguous  up/forked  commit COMMIT is not known to be on the default branch of https://github.com/up/forked, and may be of a fork; if you trust it: comfy add node https://github.com/up/forked --ref COMMIT
       found      up/known   node.known (1 class)
-      known      up/other   https://github.com/up/other at COMMIT, not known to be on its default branch (1 class)
+      ambiguous  up/other   commit COMMIT is not known to be on the default branch of https://github.com/up/other, and may be of a fork; if you trust it: comfy add node https://github.com/up/other --ref COMMIT
       unknown    Nowhere    no node of comfy.toml has it, and the registry knows none that has
       found      OfKnown    node.known
     Models
@@ -508,16 +508,16 @@ fn a_workflow_s_nodes_and_models_are_told_and_added() {
       known      new.safetensors      checkpoints/new.safetensors from hf://o/r/new.safetensors
       known      style/a.safetensors  loras/style/a.safetensors of share models is adopted
       ambiguous  two.safetensors      there are loras/two.safetensors of share models and vae/two.safetensors of share models
-    Would add 2 nodes and 2 models to comfy.toml.
+    Would add 1 node and 2 models to comfy.toml.
     exit 2
 
     $ comfy add --workflow w.json --yes
     Nodes
       known      kj-pack    the registry's version 1.0.4 (1 class)
       unknown    no-such    the registry has no node of this id
-      ambiguous  up/forked  https://github.com/up/forked serves COMMIT, which is not on its default branch and may be of a fork; if you trust it: comfy add node https://github.com/up/forked --ref COMMIT
+      ambiguous  up/forked  commit COMMIT is not known to be on the default branch of https://github.com/up/forked, and may be of a fork; if you trust it: comfy add node https://github.com/up/forked --ref COMMIT
       found      up/known   node.known (1 class)
-      known      up/other   https://github.com/up/other at COMMIT, not known to be on its default branch (1 class)
+      ambiguous  up/other   commit COMMIT is not known to be on the default branch of https://github.com/up/other, and may be of a fork; if you trust it: comfy add node https://github.com/up/other --ref COMMIT
       unknown    Nowhere    no node of comfy.toml has it, and the registry knows none that has
       found      OfKnown    node.known
     Models
@@ -525,7 +525,7 @@ fn a_workflow_s_nodes_and_models_are_told_and_added() {
       known      new.safetensors      checkpoints/new.safetensors from hf://o/r/new.safetensors
       known      style/a.safetensors  loras/style/a.safetensors of share models is adopted
       ambiguous  two.safetensors      there are loras/two.safetensors of share models and vae/two.safetensors of share models
-    Added 2 nodes and 2 models to comfy.toml.
+    Added 1 node and 2 models to comfy.toml.
     `comfy lock` pins what was added.
     exit 2
     ");
@@ -535,9 +535,6 @@ fn a_workflow_s_nodes_and_models_are_told_and_added() {
     [nodes.kj-pack]
     registry = "kj-pack"
     version = "1.0.4"
-    [nodes.other]
-    repo = "https://github.com/up/other"
-    ref = "0123456789012345678901234567890123456789"
     [models."checkpoints/new.safetensors"]
     source = "hf://o/r/new.safetensors"
     [models."loras/style/a.safetensors"]

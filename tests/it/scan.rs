@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-use crate::support::{CORE, File, Upstream, command, python, text, without_ids};
+use crate::support::{CORE, File, Upstream, command, git_or_skip, python, text, without_ids};
 
 /// A page that sends data to a chat service: critical, whatever else is known of it.
 const WEBHOOK: &[u8] = b"fetch('https://discord.com/api/webhooks/1/x', {method: 'POST'})\n";
@@ -248,6 +248,9 @@ impl Project {
 
 #[test]
 fn an_update_tells_what_it_newly_can_do() {
+    if !git_or_skip() {
+        return;
+    }
     let project = Project::new("");
     project.ok(&["lock"]);
     let empty = project.ok(&["accept", "--all"]);

@@ -247,22 +247,15 @@ fn commit_answer(
     let (shown, at) = (escape_text(repo), crate::text::short_commit(commit));
     let id = ObjectId::parse(commit);
     let standing = id.and_then(|id| git.ref_membership(repo, names::DEFAULT_REF, &id));
-    let doubt = match standing {
-        Some(RefMembership::On) => "",
-        Some(RefMembership::Off) => {
-            return Answer::Ambiguous(format!(
-                "{shown} serves {at}, which is not on its default branch and may be of a fork; if \
-                 you trust it: comfy add node {shown} --ref {commit}"
-            ));
-        }
-        None => ", not known to be on its default branch",
-    };
+    // Unknown is where the server did not answer, or where no git program is.
+    if standing != Some(RefMembership::On) {
+        return Answer::Ambiguous(format!(
+            "commit {at} is not known to be on the default branch of {shown}, and may be of a fork; \
+             if you trust it: comfy add node {shown} --ref {commit}"
+        ));
+    }
     let lines = vec![("repo", repo.into()), ("ref", commit.into())];
-    Answer::Known(
-        section,
-        lines,
-        format!("{shown} at {at}{doubt} ({classes})"),
-    )
+    Answer::Known(section, lines, format!("{shown} at {at} ({classes})"))
 }
 
 fn pack_answer(
