@@ -175,6 +175,70 @@ fn started_in_the_background_it_is_watched_and_ended_without_root() {
 }
 
 #[test]
+fn what_is_moved_into_a_share_while_comfyui_runs_is_told_with_its_repair() {
+    private(
+        "daily::what_is_moved_into_a_share_while_comfyui_runs_is_told_with_its_repair",
+        |m| {
+            ready(m, READS, |t| t.into());
+            ok(&m.root(&["start"]));
+            let share = "/home/alice/ai/input";
+            // A picture that was moved there, one that a umask has closed, and a folder.
+            m.sh(&format!(
+                "cd /home/alice; echo x > moved.png; chown alice:alice moved.png; chmod 640 moved.png; \
+                 setpriv --reuid alice --regid alice --init-groups sh -c 'umask 077; mv moved.png \
+                 {share}/moved.png; echo x > {share}/closed.png; umask 022; mkdir {share}/new'"
+            ));
+            let log = wait_for(m, "PermissionError");
+            assert!(log.contains("PermissionError"), "{log}");
+            let hint = "ComfyUI reports that it cannot use moved.png in share input";
+            let end = Instant::now() + Duration::from_secs(10);
+            while !std::fs::read_to_string("/var/lib/comfy/comfyui_sandbox/log/status.json")
+                .is_ok_and(|s| s.contains(hint) && s.contains("comfy apply --only share.input"))
+            {
+                assert!(Instant::now() < end, "{}", wait_for(m, "PermissionError"));
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            // The command that it names, while ComfyUI runs.
+            ok(&m.root(&["apply", "--only", "share.input", "--yes"]));
+            let log = wait_for(m, "READ ALL");
+            assert!(log.contains("READ ALL"), "{log}");
+            ok(&m.alice(&["stop"]));
+        },
+    );
+}
+
+/// A node that tries again and again to use what the owner has put into the share.
+const READS: &str = r#"
+import threading, time, traceback
+T = "/home/alice/ai/input/"
+def use():
+    open(T + "moved.png").read()
+    open(T + "closed.png").read()
+    open(T + "new/mine", "w").close()
+def work():
+    while True:
+        try:
+            use(); print("READ ALL", flush=True); return
+        except FileNotFoundError: pass
+        except OSError: traceback.print_exc()
+        time.sleep(0.3)
+import sys
+if "--quick-test-for-ci" not in sys.argv: threading.Thread(target=work, daemon=True).start()
+"#;
+
+/// The log once it has these words, or after some seconds.
+fn wait_for(m: &Machine, words: &str) -> String {
+    let end = Instant::now() + Duration::from_secs(10);
+    loop {
+        let log = said(&m.alice(&["logs"]));
+        if log.contains(words) || Instant::now() > end {
+            return log;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
 fn a_start_that_fails_says_why_and_leaves_nothing() {
     private(
         "daily::a_start_that_fails_says_why_and_leaves_nothing",
