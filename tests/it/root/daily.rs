@@ -161,6 +161,7 @@ fn started_in_the_background_it_is_watched_and_ended_without_root() {
                 "{}",
                 said(&out)
             );
+            removes_without_a_sound_manifest(m);
             m.manifest(&toml);
             assert_eq!(m.sh(ALIVE), "0");
             assert!(
@@ -172,6 +173,30 @@ fn started_in_the_background_it_is_watched_and_ended_without_root() {
             m.clean();
         },
     );
+}
+
+/// What was applied says what is not in use. What was never live may be what comfy.lock pins.
+fn removes_without_a_sound_manifest(m: &Machine) {
+    let unused = format!("{BASE}/gen/0123456789abcdef");
+    m.sh(&format!("mkdir {unused}"));
+    let out = m.root(&["gc", "--keep", "0", "--yes"]);
+    ok(&out);
+    assert!(
+        said(&out).contains("key with no value")
+            && said(&out).contains("using what was applied here, comfyui_sandbox")
+            && said(&out).contains("Removed 1 generation."),
+        "{}",
+        said(&out)
+    );
+    assert_eq!(m.sh(&format!("ls {BASE}/gen | wc -l")), "2");
+    // Somebody else has nothing here.
+    let mut other = m.root_command(&["gc", "--yes"]);
+    let other = other
+        .env("SUDO_UID", m.sh("id -u mallory"))
+        .output()
+        .unwrap();
+    assert!(other.status.code() == Some(1), "{}", said(&other));
+    m.sh(&format!("rmdir {unused}"));
 }
 
 #[test]
