@@ -11,7 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 use nix::fcntl::{Flock, FlockArg, OFlag, openat};
 use nix::sys::stat::Mode;
 
-use crate::desired::Desired;
+use super::scope::ApplyScope;
 use crate::host::fs::{edit, open_parent};
 use crate::host::reserved_ids::ReservedIds;
 use crate::problem::{Context, Problem, Result};
@@ -23,11 +23,10 @@ pub(crate) struct ApplyLock {
 }
 
 /// Returns the folder of root's locks; `None` if the owner does everything.
-fn root_lock_folder(d: &Desired) -> Option<PathBuf> {
-    let root =
-        nix::unistd::geteuid().is_root() && d.isolation == crate::manifest::IsolationMode::Account;
+fn root_lock_folder(scope: ApplyScope) -> Option<PathBuf> {
+    let root = nix::unistd::geteuid().is_root() && scope.is_isolated();
     root.then(|| {
-        PathBuf::from(if d.platform.os.is_macos() {
+        PathBuf::from(if scope.os().is_macos() {
             "/private/var/run/comfy"
         } else {
             "/run/comfy"
@@ -35,19 +34,19 @@ fn root_lock_folder(d: &Desired) -> Option<PathBuf> {
     })
 }
 
-fn lock_path(d: &Desired) -> PathBuf {
-    root_lock_folder(d).map_or_else(
+fn lock_path(scope: ApplyScope) -> PathBuf {
+    root_lock_folder(scope).map_or_else(
         || {
             // Never inside a folder that a plan reads: taking the lock must not change the plan.
             let key = base16ct::lower::encode_string(
-                &Sha256::digest(d.paths.base.as_os_str().as_bytes())[..8],
+                &Sha256::digest(scope.paths().base.as_os_str().as_bytes())[..8],
             );
             crate::host::env::cache_home()
                 .unwrap_or_else(|| PathBuf::from("/var/tmp/comfy"))
                 .join("locks")
                 .join(key)
         },
-        |folder| folder.join(format!("{}.lock", d.sandbox)),
+        |folder| folder.join(format!("{}.lock", scope.sandbox())),
     )
 }
 
@@ -55,8 +54,11 @@ fn lock_path(d: &Desired) -> PathBuf {
 ///
 /// # Errors
 /// Another process holds it; the message gives process, user and time.
-pub(crate) fn acquire_instance(d: &Desired, what: &str) -> Result<ApplyLock> {
-    let path = lock_path(d);
+pub(crate) fn acquire_instance<'a>(
+    scope: impl Into<ApplyScope<'a>>,
+    what: &str,
+) -> Result<ApplyLock> {
+    let path = lock_path(scope.into());
     match try_acquire(&path, what)? {
         Ok(held) => Ok(held),
         Err(holder) => Err(Problem::new(format!("another apply is running: {holder}"))
@@ -69,8 +71,8 @@ pub(crate) fn acquire_instance(d: &Desired, what: &str) -> Result<ApplyLock> {
 ///
 /// # Errors
 /// The user interrupted it during another instance's commit, or the disk failed.
-pub(crate) fn of_machine(d: &Desired, report: &dyn Reporter) -> Result<Option<ApplyLock>> {
-    let Some(path) = root_lock_folder(d).map(|folder| folder.join("apply.lock")) else {
+pub(crate) fn of_machine(scope: ApplyScope, report: &dyn Reporter) -> Result<Option<ApplyLock>> {
+    let Some(path) = root_lock_folder(scope).map(|folder| folder.join("apply.lock")) else {
         return Ok(None);
     };
     let mut said = false;
@@ -97,19 +99,19 @@ pub(crate) fn of_machine(d: &Desired, report: &dyn Reporter) -> Result<Option<Ap
 /// # Errors
 /// As `make`, or the user interrupted it.
 pub(crate) fn plan_with_reserved_ids<T>(
-    d: &Desired,
+    scope: ApplyScope,
     report: &dyn Reporter,
     make: impl FnOnce() -> Result<T>,
     numbers: impl FnOnce(&T) -> Vec<u32>,
 ) -> Result<(T, Option<ReservedIds>)> {
-    if root_lock_folder(d).is_none() {
+    if root_lock_folder(scope).is_none() {
         return Ok((make()?, None));
     }
-    let _machine = of_machine(d, report)?;
+    let _machine = of_machine(scope, report)?;
     let made = make()?;
     let numbers = numbers(&made);
     let held = (!numbers.is_empty())
-        .then(|| ReservedIds::new(&d.sandbox, &numbers))
+        .then(|| ReservedIds::new(scope.sandbox(), &numbers))
         .transpose()?;
     Ok((made, held))
 }

@@ -6,4 +6,5 @@ pub(crate) mod lock_file;
 pub(crate) mod owner_side;
 pub(crate) mod protocol;
 pub(crate) mod root_side;
+pub(crate) mod scope;
 pub(crate) mod session;

@@ -1,6 +1,7 @@
 //! The protocol of the owner's side and the root side: lines of JSON over the root side's stdin and
 //! stdout.
 
+use super::scope::RequestedScope;
 use super::session::ApplyTask;
 use crate::host::git::NetEnv;
 use crate::host::models::ModelHubs;
@@ -12,9 +13,7 @@ use crate::plan::change::ApplyOutcome;
 /// The request of the owner's side, sent once.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub(crate) struct ApplyRequest {
-    /// The folder of comfy.toml and comfy.lock, which the root side reads itself.
-    pub dir: std::path::PathBuf,
-    pub host: String,
+    pub scope: RequestedScope,
     pub only: Vec<String>,
     pub job: ApplyTask,
     pub offline: bool,

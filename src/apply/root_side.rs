@@ -3,6 +3,7 @@
 
 use super::journal::ApplyCaller;
 use super::protocol::{ApplyRequest, GO, LAUNCH, RootMessage};
+use super::scope::{LoadedScope, RequestedScope};
 use super::session::ApplySession;
 use crate::host::build::process::JobLimits;
 use crate::host::lines;
@@ -14,12 +15,12 @@ use crate::problem::{Context, Problem, ProblemKind, Result};
 
 /// Serves one request from stdin. Must be called while the process has one thread.
 pub(crate) fn serve_apply(
-    load: &dyn Fn(&ApplyRequest) -> Result<crate::plan::Desired>,
+    load: &dyn Fn(&RequestedScope) -> Result<LoadedScope>,
 ) -> std::process::ExitCode {
     serve::answer(|| run_request(load).map(|()| 0), RootMessage::Failed)
 }
 
-fn run_request(load: &dyn Fn(&ApplyRequest) -> Result<crate::plan::Desired>) -> Result<()> {
+fn run_request(load: &dyn Fn(&RequestedScope) -> Result<LoadedScope>) -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
         return Err(Problem::new(
             "this is the root side of comfy, which `comfy apply` starts automatically",
@@ -32,9 +33,10 @@ fn run_request(load: &dyn Fn(&ApplyRequest) -> Result<crate::plan::Desired>) -> 
     // nothing.
     crate::host::signals::install_handlers(false);
     let request: ApplyRequest = serve::read_config()?;
-    let desired = load(&request)?;
+    let loaded = load(&request.scope)?;
+    let scope = loaded.as_scope();
     let session = ApplySession {
-        desired: &desired,
+        scope,
         only: ResourceSelection::parse(&request.only)?,
         job: request.job.clone(),
         net: request.net.clone(),
@@ -43,7 +45,7 @@ fn run_request(load: &dyn Fn(&ApplyRequest) -> Result<crate::plan::Desired>) -> 
         offline: request.offline,
         caller: ApplyCaller::current_caller(),
         jobs: Some(JobLimits {
-            strict: desired.policy.confinement == crate::manifest::ConfinementPolicy::Required,
+            strict: scope.requires_confinement(),
         }),
         report: &RemoteReporter::<RootMessage>::default(),
     };

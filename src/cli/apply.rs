@@ -9,6 +9,7 @@ use crate::apply::journal::ApplyCaller;
 use crate::apply::owner_side::{self, ElevatedApply};
 use crate::apply::protocol::ApplyRequest;
 use crate::apply::root_side;
+use crate::apply::scope::ApplyScope;
 use crate::apply::session::{self, ApplySession, ApplyTask};
 use crate::desired::Desired;
 use crate::host::env;
@@ -79,8 +80,7 @@ pub(crate) fn run(global: &GlobalArgs, args: &ApplyArgs) -> Result<u8> {
         bisect.set_aside();
     }
     let apply = ApplyJob {
-        project: &project,
-        desired: &desired,
+        scope: (&desired).into(),
         only,
         job: ApplyTask::Apply,
         offline: args.offline,
@@ -88,7 +88,7 @@ pub(crate) fn run(global: &GlobalArgs, args: &ApplyArgs) -> Result<u8> {
     };
     let done = apply.run(&ask)?;
     if let Some(bisect) = bisect {
-        super::bisect_try::remove_tried(&bisect, &project, &desired)?;
+        super::bisect_try::remove_tried(&bisect, &desired)?;
         bisect.end();
     }
     let finish = ApplyFinish {
@@ -163,7 +163,7 @@ pub(crate) fn finish_apply(
         elevated,
     } = done;
     if plan.is_empty() {
-        print_plan(&plan, desired, finish.verbose);
+        print_plan(&plan, Some(desired), finish.verbose);
     } else {
         render::print_stdout(&render::plan_text::outcome_line(&outcome, "Apply"));
         outcome
@@ -212,8 +212,7 @@ fn read_saved(file: &PathBuf) -> Result<SavedPlan> {
 
 /// A plan to carry out, on the side that has the rights for it.
 pub(crate) struct ApplyJob<'a> {
-    pub project: &'a ComfyProject,
-    pub desired: &'a Desired,
+    pub scope: ApplyScope<'a>,
     pub only: ResourceSelection,
     pub job: ApplyTask,
     pub offline: bool,
@@ -231,17 +230,22 @@ pub(crate) struct CarriedOut {
 impl ApplyJob<'_> {
     /// Returns the plan as the caller sees the machine.
     fn own_plan(&self, report: &TerminalProgress) -> Result<Plan> {
-        let machine = HostMachine::new(&self.desired.paths, &self.desired.sandbox);
-        let records = self.project.is_isolated() && nix::unistd::geteuid().is_root();
-        let make = || session::plan_task(self.desired, &machine, &self.only, &self.job);
+        let (paths, isolated) = (self.scope.paths(), self.scope.is_isolated());
+        let machine = HostMachine::new(paths, self.scope.sandbox());
+        let records = isolated && nix::unistd::geteuid().is_root();
+        let make = || session::plan_task(self.scope, &machine, &self.only, &self.job);
         let mut plan = make()?;
         // Nobody is told that a model is as locked while its bytes are unknown. Where root has something
         // to do, it reads them itself.
-        let here = plan.is_empty() || !self.project.is_isolated();
-        if self.job == ApplyTask::Apply && plan.library.unverified > 0 && here {
+        let here = plan.is_empty() || !isolated;
+        if self.job == ApplyTask::Apply
+            && plan.library.unverified > 0
+            && here
+            && let Some(desired) = self.scope.desired()
+        {
             // Before the plan is approved, root writes nothing.
             let keep = !records;
-            models::verify::read_models(self.desired, &machine, &plan.ids, report, keep)?;
+            models::verify::read_models(desired, &machine, &plan.ids, report, keep)?;
             plan = make()?;
         }
         if self
@@ -253,9 +257,9 @@ impl ApplyJob<'_> {
         }
         // Files that were read again because something touched them without changing them need not be
         // read next time.
-        if plan.is_empty() && (records || !self.project.is_isolated()) {
+        if plan.is_empty() && (records || !isolated) {
             let owner = records.then_some((plan.ids.seal, plan.ids.records_gid));
-            machine.write_caches(&self.desired.paths, owner)?;
+            machine.write_caches(paths, owner)?;
         }
         Ok(plan)
     }
@@ -263,11 +267,9 @@ impl ApplyJob<'_> {
     pub(crate) fn run(self, ask: &Approval) -> Result<CarriedOut> {
         // Root need not plan twice: the root side's plan is the one to approve.
         // Models are checked here, so that the root side reads again what seems to have changed.
-        let models = !self.desired.models.is_empty();
-        let root = self.project.is_isolated()
-            && nix::unistd::geteuid().is_root()
-            && self.saved.is_none()
-            && !models;
+        let models = self.scope.desired().is_some_and(|d| !d.models.is_empty());
+        let isolated = self.scope.is_isolated();
+        let root = isolated && nix::unistd::geteuid().is_root() && self.saved.is_none() && !models;
         let report = TerminalProgress::default();
         let own = if root {
             None
@@ -276,7 +278,7 @@ impl ApplyJob<'_> {
         };
         // What only root can read, the root side reads too.
         let root_first = own.as_ref().is_none_or(|p| {
-            self.project.is_isolated()
+            isolated
                 && (p.assumed || p.root_could_see_more() || p.library.unverified > 0)
                 && self.saved.is_none()
         });
@@ -289,18 +291,18 @@ impl ApplyJob<'_> {
                 });
             }
             if !root_first {
-                ask.approve(plan, self.desired)?;
+                ask.approve(plan, self.scope)?;
             }
         }
         let suspects = own
             .as_ref()
             .map(|p| p.library.mismatched.clone())
             .unwrap_or_default();
-        if !self.project.is_isolated() {
+        if !isolated {
             let plan = own.ok_or_else(|| Problem::new("no plan was made"))?;
             let digest = plan.plan_digest();
             let session = ApplySession {
-                desired: self.desired,
+                scope: self.scope,
                 only: self.only,
                 job: self.job,
                 net: env::net_env()?,
@@ -325,8 +327,7 @@ impl ApplyJob<'_> {
             });
         }
         let request = ApplyRequest {
-            dir: self.project.dir.clone(),
-            host: self.project.hostname.clone(),
+            scope: self.scope.as_request(),
             only: self.only.words().to_vec(),
             job: self.job,
             offline: self.offline,
@@ -347,7 +348,7 @@ impl ApplyJob<'_> {
                 if theirs.is_empty() {
                     Ok(())
                 } else {
-                    ask.approve(&approved, self.desired)
+                    ask.approve(&approved, self.scope)
                 }
             })?;
         Ok(CarriedOut {

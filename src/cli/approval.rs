@@ -4,8 +4,8 @@ use std::os::fd::AsFd;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::plan::print_plan;
+use crate::apply::scope::ApplyScope;
 use crate::apply::session;
-use crate::desired::Desired;
 use crate::plan::Plan;
 use crate::problem::{Context, Problem, ProblemKind, Result};
 use crate::project::MANIFEST;
@@ -25,13 +25,13 @@ pub(crate) struct Approval<'a> {
 
 impl Approval<'_> {
     /// Shows the plan and waits for `yes`. Without a terminal and without `--yes` it refuses.
-    pub(crate) fn approve(&self, plan: &Plan, desired: &Desired) -> Result<()> {
+    pub(crate) fn approve(&self, plan: &Plan, scope: ApplyScope) -> Result<()> {
         if !self.quiet {
-            print_plan(plan, desired, self.verbose);
+            print_plan(plan, scope.desired(), self.verbose);
         }
         session::ensure_not_blocked(plan)?;
         if !self.from_file {
-            self.check_folder(plan, desired)?;
+            self.check_folder(plan, scope)?;
         }
         if !self.yes {
             self.ask_user()?;
@@ -52,12 +52,12 @@ impl Approval<'_> {
 
     /// Notices a plan that removes what another comfy.toml declares: a wrong `cd` must not take a
     /// machine down. A comfy.toml that has moved is no other one.
-    fn check_folder(&self, plan: &Plan, desired: &Desired) -> Result<()> {
+    fn check_folder(&self, plan: &Plan, scope: ApplyScope) -> Result<()> {
         let other = plan.applied_from.as_ref().map(|f| f.join(MANIFEST));
         let Some(other) = other.filter(|file| file.exists()) else {
             return Ok(());
         };
-        let own = desired.manifest_folder().map(|f| f.join(MANIFEST));
+        let own = scope.manifest_folder().map(|f| f.join(MANIFEST));
         let own = own.unwrap_or_default();
         let message = format!(
             "this machine was last applied from {}; this plan is made from {} and removes something",

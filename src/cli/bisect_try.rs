@@ -109,7 +109,7 @@ impl<'a> TryRunner<'a> {
         self.bisect.write(lock::FILE, &state.lock.render())?;
         let project = ComfyProject::for_host(self.bisect.folder(), &self.project.hostname)?;
         let (desired, _) = project.desired_state()?;
-        let elevated = self.apply(&project, &desired, ApplyTask::Try)?;
+        let elevated = self.apply(&desired, ApplyTask::Try)?;
         let verdict = self.judge_live(&project, &desired, elevated)?;
         self.report(what, verdict);
         Ok(verdict)
@@ -124,15 +124,9 @@ impl<'a> TryRunner<'a> {
         render::print_note(&format!("{:2}. {what}: {word}", self.starts));
     }
 
-    fn apply(
-        &self,
-        project: &ComfyProject,
-        desired: &Desired,
-        job: ApplyTask,
-    ) -> Result<Option<ElevatedApply>> {
+    fn apply(&self, desired: &Desired, job: ApplyTask) -> Result<Option<ElevatedApply>> {
         let job = ApplyJob {
-            project,
-            desired,
+            scope: desired.into(),
             only: code_only()?,
             job,
             offline: false,
@@ -208,9 +202,9 @@ impl<'a> TryRunner<'a> {
         let back = || -> Result<()> {
             let project = ComfyProject::open(self.global)?;
             let (desired, _) = project.desired_state()?;
-            self.apply(&project, &desired, ApplyTask::Apply)?;
+            self.apply(&desired, ApplyTask::Apply)?;
             ImportResults::clear_pending(&desired.paths);
-            remove_tried(&self.bisect, &project, &desired)
+            remove_tried(&self.bisect, &desired)
         };
         let live = live_name(&self.desired.paths);
         back().map_err(|p| {
@@ -238,18 +232,13 @@ const APPROVED: Approval<'static> = Approval {
 ///
 /// # Errors
 /// As [`ApplyJob::run`].
-pub(crate) fn remove_tried(
-    bisect: &UnfinishedBisect,
-    project: &ComfyProject,
-    desired: &Desired,
-) -> Result<()> {
+pub(crate) fn remove_tried(bisect: &UnfinishedBisect, desired: &Desired) -> Result<()> {
     let generations = bisect.tried();
     if generations.is_empty() {
         return Ok(());
     }
     let job = ApplyJob {
-        project,
-        desired,
+        scope: desired.into(),
         only: ResourceSelection::default(),
         job: ApplyTask::RemoveTried { generations },
         offline: true,

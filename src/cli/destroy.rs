@@ -40,8 +40,7 @@ pub(crate) fn run(global: &GlobalArgs, args: &DestroyArgs) -> Result<u8> {
         at: chrono::Utc::now(),
     };
     let apply = ApplyJob {
-        project: &project,
-        desired: &desired,
+        scope: (&desired).into(),
         only: ResourceSelection::default(),
         job,
         offline: true,

@@ -1,10 +1,12 @@
 use super::GlobalArgs;
 use super::apply::{ApplyJob, CarriedOut};
 use super::approval::Approval;
+use super::target;
+use crate::apply::scope::LoadedScope;
 use crate::apply::session::ApplyTask;
 use crate::plan::select::ResourceSelection;
 use crate::plan::{Plan, Step};
-use crate::problem::Result;
+use crate::problem::{Problem, Result};
 use crate::project::ComfyProject;
 use crate::render;
 use crate::text::count_of;
@@ -25,9 +27,19 @@ pub(crate) struct GcArgs {
 }
 
 pub(crate) fn run(global: &GlobalArgs, args: &GcArgs) -> Result<u8> {
-    let project = ComfyProject::open(global)?;
-    super::announce_isolation(&project);
-    let desired = super::desired_state(&project)?;
+    let opened = ComfyProject::open(global).and_then(|project| {
+        super::announce_isolation(&project);
+        Ok(LoadedScope::Desired(Box::new(super::desired_state(
+            &project,
+        )?)))
+    });
+    let scope = opened.or_else(|p| {
+        let spec = target::applied_instead(global, p)?;
+        render::print_note(
+            "Note: comfy.lock was not read, so what has never been live stays, which it may pin.",
+        );
+        Ok::<_, Problem>(LoadedScope::Applied(Box::new(spec)))
+    })?;
     let ask = Approval {
         yes: args.yes,
         verbose: global.verbose,
@@ -37,8 +49,7 @@ pub(crate) fn run(global: &GlobalArgs, args: &GcArgs) -> Result<u8> {
         once_approved: None,
     };
     let apply = ApplyJob {
-        project: &project,
-        desired: &desired,
+        scope: scope.as_scope(),
         only: ResourceSelection::default(),
         job: ApplyTask::Gc(args.keep),
         offline: true,

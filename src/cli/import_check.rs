@@ -195,8 +195,7 @@ impl ImportCheck<'_> {
             return Ok(());
         }
         let apply = ApplyJob {
-            project: self.project,
-            desired: self.desired,
+            scope: self.desired.into(),
             only: ResourceSelection::default(),
             job: ApplyTask::Back { to: id.clone() },
             offline: true,

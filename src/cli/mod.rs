@@ -58,7 +58,6 @@ use std::process::ExitCode;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::problem::{EXIT_ERROR, Problem, Result};
-use super::project;
 use super::render::{self, ColorChoice};
 use super::roles::Role;
 use crate::desired::Desired;
@@ -232,7 +231,7 @@ pub fn main() -> ExitCode {
         }
         Command::Parser => return crate::host::scan::serve_parser(),
         Command::Root => {
-            return crate::apply::root_side::serve_apply(&|r| project::for_root(&r.dir, &r.host));
+            return crate::apply::root_side::serve_apply(&target::scope_for_root);
         }
         _ => {}
     }

@@ -60,7 +60,7 @@ pub(crate) fn run(global: &GlobalArgs, args: &PlanArgs) -> Result<u8> {
         render::json_output::set_data(&render::plan_json::plan_value(&plan, &commits));
     }
     if !global.json {
-        print_plan(&plan, &desired, global.verbose);
+        print_plan(&plan, Some(&desired), global.verbose);
     }
     if args.out.is_some() && plan.root_could_see_more() {
         return Err(Problem::new(
@@ -161,24 +161,25 @@ fn capabilities_of(address: &str, desired: &Desired, live: Option<&GenerationSpe
     lines().unwrap_or_default()
 }
 
-/// Prints the plan to stdout.
-pub(crate) fn print_plan(plan: &Plan, desired: &Desired, verbose: bool) {
+/// Prints the plan to stdout, with what `desired` tells of code that moves.
+pub(crate) fn print_plan(plan: &Plan, desired: Option<&Desired>, verbose: bool) {
     // An apply removes what was added on this machine.
     let diff = |address: &str, path: &str| {
-        Some(file_texts(desired, address, path)?.unified_diff_to_lock())
+        Some(file_texts(desired?, address, path)?.unified_diff_to_lock())
     };
-    let commits = match verbose {
-        true => commits_of(plan, desired),
-        false => BTreeMap::new(),
-    };
-    let live = running::live_spec(&desired.paths);
+    let commits = desired
+        .filter(|_| verbose)
+        .map_or_else(BTreeMap::new, |d| commits_of(plan, d));
+    let live = desired.and_then(|d| running::live_spec(&d.paths));
     let text = render::plan_text::plan_text(
         plan,
         &PlanDetail {
             verbose,
             diff: &diff,
             commits: &commits,
-            capabilities: &|address| capabilities_of(address, desired, live.as_ref()),
+            capabilities: &|address| {
+                desired.map_or_else(Vec::new, |d| capabilities_of(address, d, live.as_ref()))
+            },
         },
     );
     if verbose {

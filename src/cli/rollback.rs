@@ -196,8 +196,7 @@ impl<'a> Rollback<'a> {
             once_approved: Some(&commit),
         };
         let job = ApplyJob {
-            project: &project,
-            desired: &desired,
+            scope: (&desired).into(),
             only: ResourceSelection::default(),
             job: ApplyTask::Apply,
             offline: args.offline,

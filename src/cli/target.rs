@@ -4,16 +4,18 @@
 use std::path::{Path, PathBuf};
 
 use super::GlobalArgs;
+use crate::apply::scope::{LoadedScope, RequestedScope};
 use crate::desired::launch::LaunchSpec;
 use crate::desired::{Desired, GenerationSpec, InstancePaths};
 use crate::host::fs;
 use crate::host::machine::HostMachine;
+use crate::launch::applied::load_spec;
 use crate::launch::client::{LaunchHandle, request_launch};
 use crate::launch::import_log::LogContext;
 use crate::launch::{LaunchAnswer, LaunchMode, LaunchRequest};
 use crate::plan::look::Look;
 use crate::problem::{Problem, Result};
-use crate::project::{ComfyProject, data_home, manifest_folder};
+use crate::project::{self, ComfyProject, data_home, manifest_folder};
 use crate::records::{self, running};
 use crate::render;
 
@@ -52,18 +54,8 @@ impl LaunchTarget {
             Ok(LaunchTarget::for_project(&project, &desired))
         });
         let target = opened.or_else(|p| {
-            if p.is_interrupted() || global.project.host.is_some() {
-                return Err(p);
-            }
-            let Some(spec) = only_applied() else {
-                return Err(p);
-            };
-            let first = p.each_problem()[0].message.clone();
-            render::print_warning(&format!(
-                "{first}; using what was applied here, {}",
-                spec.user
-            ));
-            Ok(LaunchTarget {
+            let spec = applied_instead(global, p)?;
+            Ok::<_, Problem>(LaunchTarget {
                 is_isolated: spec.account,
                 instance: spec.user,
                 owner: spec.owner,
@@ -140,6 +132,41 @@ impl LaunchTarget {
             );
         }
     }
+}
+
+/// Returns what was applied here, for a command that can do without comfy.toml, and warns of what
+/// is wrong with that.
+///
+/// # Errors
+/// `p`, if it is not certain which instance is meant.
+pub(super) fn applied_instead(global: &GlobalArgs, p: Problem) -> Result<LaunchSpec> {
+    if p.is_interrupted() || global.project.host.is_some() {
+        return Err(p);
+    }
+    let Some(spec) = only_applied() else {
+        return Err(p);
+    };
+    let first = p.each_problem()[0].message.clone();
+    render::print_warning(&format!(
+        "{first}; using what was applied here, {}",
+        spec.user
+    ));
+    Ok(spec)
+}
+
+/// Reads what the root side of an apply works on.
+///
+/// # Errors
+/// The files have a mistake, or what was applied is not the caller's.
+pub(super) fn scope_for_root(request: &RequestedScope) -> Result<LoadedScope> {
+    Ok(match request {
+        RequestedScope::Files { dir, host } => {
+            LoadedScope::Desired(Box::new(project::for_root(dir, host)?))
+        }
+        RequestedScope::Applied { instance } => {
+            LoadedScope::Applied(Box::new(load_spec(instance, None)?))
+        }
+    })
 }
 
 /// The only instance that was applied here for the caller; of several, the only one that is

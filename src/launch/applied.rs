@@ -1,7 +1,8 @@
 //! What the launcher knows of the last apply: its records, the live generation, and whether both
 //! are unchanged.
 
-use super::LaunchRequest;
+use std::path::Path;
+
 use crate::desired::launch::{self, LaunchSpec};
 use crate::desired::{GenerationSpec, InstancePaths};
 use crate::host::build::{self, interpreter, venv};
@@ -13,21 +14,27 @@ use crate::plan::look::Look;
 use crate::plan::observed::{Seen, TreeDifference};
 use crate::problem::{Context, Problem, Result};
 
-/// Reads the record of the last apply, a file of root's, or of the owner's under isolation "none".
-pub(super) fn load_spec(request: &LaunchRequest) -> Result<LaunchSpec> {
+/// Reads the record of the last apply: a file of root's, or, under isolation "none", of the owner's
+/// in the folder `records`.
+///
+/// # Errors
+/// Nothing was applied, or it is not the caller's.
+pub(crate) fn load_spec(instance: &str, records: Option<&Path>) -> Result<LaunchSpec> {
     let me = nix::unistd::geteuid();
-    names::check_account(&request.instance).map_err(|why| {
+    names::check_account(instance).map_err(|why| {
         Problem::new(format!(
             "instance \"{}\" {why}",
-            crate::text::escape_text(&request.instance)
+            crate::text::escape_text(instance)
         ))
     })?;
     let sudo = crate::host::env::var("SUDO_UID").and_then(|u| u.parse::<u32>().ok());
     // Under isolation "none" nobody elevates, so an elevated caller gets root's records.
-    let own = request.records.clone().filter(|_| sudo.is_none());
+    let own = records.filter(|_| sudo.is_none());
     let account = own.is_none();
-    let records =
-        own.unwrap_or_else(|| InstancePaths::records_of(&request.instance, operating_system()));
+    let records = own.map_or_else(
+        || InstancePaths::records_of(instance, operating_system()),
+        Path::to_path_buf,
+    );
     let path = records.join("launch.json");
     if path
         .symlink_metadata()

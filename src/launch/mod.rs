@@ -6,7 +6,7 @@
 //! [`add_only_probe`] tests what a share enforces.
 
 pub(crate) mod add_only_probe;
-mod applied;
+pub(crate) mod applied;
 mod background;
 pub(crate) mod client;
 pub(crate) mod control;

@@ -73,7 +73,7 @@ struct Ready {
 fn run_launch(only: Option<String>, boot: bool) -> Result<u8> {
     let request = read_request(only.as_deref(), boot)?;
     let mode = &request.how;
-    let spec = applied::load_spec(&request)?;
+    let spec = applied::load_spec(&request.instance, request.records.as_deref())?;
     if request.in_background {
         nix::unistd::setsid().context("begin a session")?;
     } else if *mode == LaunchMode::Detached && !boot {

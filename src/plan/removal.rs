@@ -1,10 +1,13 @@
 //! Plans that do not come from comparing: `gc`, and rollback to a generation.
 
+use std::path::Path;
+
 use super::change::{Action, Change, Plan, attrs};
 use super::ids::AccountIds;
 use super::look::Look;
 use super::step::{PlannedStep, Step};
-use crate::desired::Desired;
+use crate::desired::venv::VenvSpec;
+use crate::desired::{Desired, InstancePaths};
 use crate::ids::{Address, GenerationId, VenvId};
 use crate::problem::{Problem, Result};
 
@@ -22,87 +25,103 @@ pub(crate) enum Unwanted<'a> {
     These(&'a [GenerationId]),
 }
 
-/// Plans the removal of generations, and of environments and interpreters that no generation needs.
-///
-/// # Errors
-/// If ids or inventory cannot be read.
-pub(crate) fn plan_gc(
-    d: &Desired,
-    look: &dyn Look,
-    unwanted: &Unwanted,
-    present: &OnDisk,
-    running: Option<&str>,
-) -> Result<Plan> {
-    let inventory = look.read_inventory(&d.paths).map_err(Problem::from)?;
-    let current = look
-        .read_entry(&d.paths.current_link())
-        .map_err(Problem::from)?;
-    let live = current
-        .and_then(|n| n.target)
-        .and_then(|t| GenerationId::from_link(&t));
-    let mut recent: Vec<&GenerationId> = inventory
-        .live
-        .iter()
-        .rev()
-        .filter(|id| Some(*id) != live.as_ref() && present.generations.contains(id))
-        .collect();
-    if let Unwanted::AllButLast(keep) = unwanted {
-        recent.truncate(*keep);
-    }
-    let stays = |id: &GenerationId| {
-        let wanted = match unwanted {
-            Unwanted::AllButLast(_) => recent.contains(&id),
-            Unwanted::These(ids) => !ids.contains(id),
+/// The generations, environments and interpreters of an instance.
+pub(crate) struct SealedTrees<'a> {
+    pub paths: &'a InstancePaths,
+    pub present: &'a OnDisk,
+    /// The generation of the ComfyUI that is running.
+    pub running: Option<&'a str>,
+    /// comfy.lock was not read and may name what nothing has used yet, so that stays.
+    pub keep_unused: bool,
+}
+
+impl SealedTrees<'_> {
+    /// Adds to `plan` the removal of generations, and of environments and interpreters that no
+    /// generation needs.
+    ///
+    /// # Errors
+    /// If the inventory or a generation cannot be read.
+    pub(crate) fn plan_gc(
+        &self,
+        mut plan: Plan,
+        look: &dyn Look,
+        unwanted: &Unwanted,
+    ) -> Result<Plan> {
+        let (stay, go) = self.divide(look, unwanted)?;
+        for &id in &go {
+            add_removal(
+                &mut plan,
+                Address::OldGeneration(id.to_string()),
+                &self.paths.generation_dir(id),
+                Step::RemoveGeneration { id: id.clone() },
+            );
+        }
+        let environments = |ids: &[&GenerationId]| {
+            let mut all = Vec::new();
+            for id in ids {
+                let spec = look.generation_spec(self.paths, id);
+                all.extend(spec.map_err(Problem::from)?.and_then(|s| s.venv));
+            }
+            Ok::<_, Problem>(all)
         };
-        Some(id) == live.as_ref() || Some(&**id) == running || wanted
-    };
-    let mut plan = Plan::empty(d, AccountIds::choose_ids(d, look)?);
-    for id in present.generations.iter().filter(|id| !stays(id)) {
-        add_removal(
-            &mut plan,
-            Address::OldGeneration(id.to_string()),
-            attrs([("path", d.paths.generation_dir(id).display().to_string())]),
-            Step::RemoveGeneration { id: id.clone() },
-        );
+        let needed = environments(&stay)?;
+        let unused_stays = |used: &dyn Fn(&VenvSpec) -> bool| {
+            // Only a generation that goes takes its environment along.
+            Ok::<_, Problem>(self.keep_unused && !environments(&go)?.iter().any(used))
+        };
+        for id in &self.present.venvs {
+            let uses = |v: &VenvSpec| v.id() == *id;
+            if !needed.iter().any(uses) && !unused_stays(&uses)? {
+                let step = Step::RemoveVenv { id: id.clone() };
+                let at = self.paths.venv_dir(id);
+                add_removal(&mut plan, Address::OldVenv(id.to_string()), &at, step);
+            }
+        }
+        for version in &self.present.pythons {
+            let at = self.paths.interpreter_dir(version);
+            let uses = |v: &VenvSpec| v.interpreter.path.starts_with(&at);
+            if !needed.iter().any(uses) && !unused_stays(&uses)? {
+                let version = version.clone();
+                let address = Address::OldInterpreter(version.clone());
+                add_removal(&mut plan, address, &at, Step::RemovePython { version });
+            }
+        }
+        plan.steps.sort_by_key(|p| p.step.phase());
+        Ok(plan)
     }
-    let mut needed = Vec::new();
-    for id in present.generations.iter().filter(|id| stays(id)) {
-        let spec = look.generation_spec(&d.paths, id).map_err(Problem::from)?;
-        needed.extend(spec.and_then(|s| s.venv));
-    }
-    let venvs: Vec<VenvId> = needed.iter().map(|v| v.id()).collect();
-    let pythons: Vec<&std::path::Path> = needed
-        .iter()
-        .map(|v| v.interpreter.path.as_path())
-        .collect();
-    for id in present.venvs.iter().filter(|id| !venvs.contains(id)) {
-        add_removal(
-            &mut plan,
-            Address::OldVenv(id.to_string()),
-            attrs([("path", d.paths.venv_dir(id).display().to_string())]),
-            Step::RemoveVenv { id: id.clone() },
-        );
-    }
-    for version in present.pythons.iter().filter(|v| {
-        !pythons
+
+    /// Returns the generations that stay, and those that go.
+    fn divide(
+        &self,
+        look: &dyn Look,
+        unwanted: &Unwanted,
+    ) -> Result<(Vec<&GenerationId>, Vec<&GenerationId>)> {
+        let inventory = look.read_inventory(self.paths).map_err(Problem::from)?;
+        let current = look
+            .read_entry(&self.paths.current_link())
+            .map_err(Problem::from)?;
+        let live = current
+            .and_then(|n| n.target)
+            .and_then(|t| GenerationId::from_link(&t));
+        let mut recent: Vec<&GenerationId> = inventory
+            .live
             .iter()
-            .any(|p| p.starts_with(d.paths.interpreter_dir(v)))
-    }) {
-        let at = attrs([(
-            "path",
-            d.paths.interpreter_dir(version).display().to_string(),
-        )]);
-        add_removal(
-            &mut plan,
-            Address::OldInterpreter(version.clone()),
-            at,
-            Step::RemovePython {
-                version: version.clone(),
-            },
-        );
+            .rev()
+            .filter(|id| Some(*id) != live.as_ref() && self.present.generations.contains(id))
+            .collect();
+        if let Unwanted::AllButLast(keep) = unwanted {
+            recent.truncate(*keep);
+        }
+        let stays = |id: &GenerationId| {
+            let wanted = match unwanted {
+                Unwanted::AllButLast(_) => recent.contains(&id),
+                Unwanted::These(ids) => !ids.contains(id),
+            };
+            let unused = self.keep_unused && !inventory.live.contains(id);
+            Some(id) == live.as_ref() || Some(&**id) == self.running || wanted || unused
+        };
+        Ok(self.present.generations.iter().partition(|id| stays(id)))
     }
-    plan.steps.sort_by_key(|p| p.step.phase());
-    Ok(plan)
 }
 
 /// Plans to make generation `to` live again, which exists and was live before.
@@ -151,7 +170,7 @@ pub(crate) fn rollback(d: &Desired, look: &dyn Look, to: &GenerationId) -> Resul
     Ok(plan)
 }
 
-fn add_removal(plan: &mut Plan, address: Address, before: super::Attrs, step: Step) {
+fn add_removal(plan: &mut Plan, address: Address, path: &Path, step: Step) {
     plan.steps.push(PlannedStep {
         address: address.clone(),
         step,
@@ -159,7 +178,7 @@ fn add_removal(plan: &mut Plan, address: Address, before: super::Attrs, step: St
     plan.changes.push(Change {
         address,
         action: Action::Delete,
-        before: Some(before),
+        before: Some(attrs([("path", path.display().to_string())])),
         after: None,
         drift: false,
         reason: None,

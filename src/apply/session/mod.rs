@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use super::journal::{ApplyCaller, ApplyJournal};
 use super::lock_file;
+use super::scope::ApplyScope;
 use crate::desired::Desired;
 use crate::host::build::process::JobLimits;
 use crate::host::executor::Executor;
@@ -16,11 +17,10 @@ use crate::host::machine::HostMachine;
 use crate::host::models::{ModelHubs, apply_steps, verify};
 use crate::host::sandbox_state;
 use crate::host::sealed::stat_cache::wait_for_grain;
-use crate::manifest::IsolationMode;
 use crate::plan::change::ApplyOutcome;
 use crate::plan::execute::{self, StepObserver};
 use crate::plan::inventory::Inventory;
-use crate::plan::removal::Unwanted;
+use crate::plan::removal::{SealedTrees, Unwanted};
 use crate::plan::select::ResourceSelection;
 use crate::plan::step::PlannedStep;
 use crate::plan::{Action, Plan, Step};
@@ -32,7 +32,7 @@ use folders::{missing_folders, sweep_leftovers};
 pub(crate) use task::ApplyTask;
 
 pub(crate) struct ApplySession<'a> {
-    pub desired: &'a Desired,
+    pub scope: ApplyScope<'a>,
     pub only: ResourceSelection,
     pub job: ApplyTask,
     pub net: NetEnv,
@@ -46,38 +46,46 @@ pub(crate) struct ApplySession<'a> {
 
 /// Returns the plan of a task for the machine as it is.
 pub(crate) fn plan_task(
-    d: &Desired,
+    scope: ApplyScope,
     machine: &HostMachine,
     only: &ResourceSelection,
     job: &ApplyTask,
 ) -> Result<Plan> {
     match job {
-        ApplyTask::Apply | ApplyTask::Try => crate::kinds::plan(d, machine, only),
-        ApplyTask::Back { to } => crate::plan::removal::rollback(d, machine, to),
-        ApplyTask::Gc(keep) => plan_removal(d, machine, &Unwanted::AllButLast(*keep)),
-        ApplyTask::RemoveTried { generations } => {
-            plan_removal(d, machine, &Unwanted::These(generations))
+        ApplyTask::Apply | ApplyTask::Try => {
+            crate::kinds::plan(scope.need_desired()?, machine, only)
         }
-        ApplyTask::Destroy { purge, at } => match crate::records::running::read_running(&d.paths) {
-            // It would keep running without its files, and nobody could stop it any more.
-            Some(live) => Err(
-                Problem::new(format!("ComfyUI is running (process {})", live.pid))
-                    .with_hint("stop it with `comfy stop`; nothing was changed"),
-            ),
-            None => crate::kinds::destroy(
-                d,
-                machine,
-                *purge,
-                &at.format("%Y%m%dT%H%M%S%3f").to_string(),
-            ),
-        },
+        ApplyTask::Back { to } => {
+            crate::plan::removal::rollback(scope.need_desired()?, machine, to)
+        }
+        ApplyTask::Gc(keep) => plan_removal(scope, machine, &Unwanted::AllButLast(*keep)),
+        ApplyTask::RemoveTried { generations } => {
+            plan_removal(scope, machine, &Unwanted::These(generations))
+        }
+        ApplyTask::Destroy { purge, at } => {
+            if let Some(live) = crate::records::running::read_running(scope.paths()) {
+                // It would keep running without its files, and nobody could stop it any more.
+                return Err(
+                    Problem::new(format!("ComfyUI is running (process {})", live.pid))
+                        .with_hint("stop it with `comfy stop`; nothing was changed"),
+                );
+            }
+            let now = at.format("%Y%m%dT%H%M%S%3f").to_string();
+            crate::kinds::destroy(scope.need_desired()?, machine, *purge, &now)
+        }
     }
 }
 
-fn plan_removal(d: &Desired, machine: &HostMachine, unwanted: &Unwanted) -> Result<Plan> {
-    let running = crate::records::running::read_running(&d.paths).map(|l| l.generation);
-    let present = crate::host::on_disk(&d.paths);
-    crate::plan::removal::plan_gc(d, machine, unwanted, &present, running.as_deref())
+fn plan_removal(scope: ApplyScope, machine: &HostMachine, unwanted: &Unwanted) -> Result<Plan> {
+    let paths = scope.paths();
+    let running = crate::records::running::read_running(paths).map(|l| l.generation);
+    let instance = SealedTrees {
+        paths,
+        present: &crate::host::on_disk(paths),
+        running: running.as_deref(),
+        keep_unused: scope.desired().is_none(),
+    };
+    instance.plan_gc(scope.empty_plan(machine)?, machine, unwanted)
 }
 
 /// Refuses plans with blocked changes.
@@ -111,40 +119,40 @@ impl ApplySession<'_> {
         self,
         approve: &mut dyn FnMut(&Plan) -> Result<()>,
     ) -> Result<ApplyOutcome> {
-        let d = self.desired;
+        let (scope, paths) = (self.scope, self.scope.paths());
         let started = Instant::now();
-        let _exclusive = lock_file::acquire_instance(d, "apply")?;
-        sweep_leftovers(&d.paths)?;
-        let machine = HostMachine::new(&d.paths, &d.sandbox);
+        let _exclusive = lock_file::acquire_instance(scope, "apply")?;
+        sweep_leftovers(paths)?;
+        let machine = HostMachine::new(paths, scope.sandbox());
         self.reread_suspects(&machine);
         let (plan, _numbers) = lock_file::plan_with_reserved_ids(
-            d,
+            scope,
             self.report,
             || self.plan_with_models(&machine),
             new_numbers,
         )?;
         ensure_not_blocked(&plan)?;
         approve(&plan)?;
-        sandbox_state::sweep_trash(&d.paths, plan.ids.sandbox);
+        sandbox_state::sweep_trash(paths, plan.ids.sandbox);
         let owner = nix::unistd::geteuid()
             .is_root()
             .then_some((plan.ids.seal, plan.ids.records_gid));
         if plan.is_empty() {
             // Files that were read again because something touched them without changing them need
             // not be read next time.
-            machine.write_caches(&d.paths, owner)?;
-            return Ok(outcome_of(&plan, d, started));
+            machine.write_caches(paths, owner)?;
+            return Ok(outcome_of(&plan, scope, started));
         }
         let digest = plan.plan_digest();
         let journal = ApplyJournal {
-            paths: &d.paths,
+            paths,
             caller: self.caller.clone(),
             plan: digest[..16].into(),
             owner,
         };
         let mut inventory =
-            crate::plan::look::Look::read_inventory(&machine, &d.paths).map_err(Problem::from)?;
-        let first = missing_folders(&d.paths);
+            crate::plan::look::Look::read_inventory(&machine, paths).map_err(Problem::from)?;
+        let first = missing_folders(paths);
         let mut hands = self.executor(&machine, &plan);
         let destroyed = matches!(self.job, ApplyTask::Destroy { .. });
         if destroyed {
@@ -153,7 +161,7 @@ impl ApplySession<'_> {
         let mut watch = JournalObserver {
             journal: &journal,
             report: self.report,
-            desired: d,
+            scope,
             in_commit: false,
             machine: None,
         };
@@ -170,11 +178,12 @@ impl ApplySession<'_> {
         }
         if self.job == ApplyTask::Apply
             && plan.moves_code()
-            && let Some(live) = crate::records::running::current_generation(&d.paths)
+            && let Some(live) = crate::records::running::current_generation(paths)
+            && let Some(d) = scope.desired()
         {
-            ImportResults::mark_pending(&d.paths, &d.owner, &live);
+            ImportResults::mark_pending(paths, &d.owner, &live);
         }
-        let outcome = outcome_of(&plan, d, started);
+        let outcome = outcome_of(&plan, scope, started);
         if !destroyed {
             self.finish(&plan, hands, &mut inventory, &journal)?;
         }
@@ -189,8 +198,10 @@ impl ApplySession<'_> {
         inventory: &mut Inventory,
         journal: &ApplyJournal,
     ) -> Result<()> {
-        let (d, machine) = (self.desired, hands.machine);
-        self.empty_caches(plan);
+        let (paths, machine) = (self.scope.paths(), hands.machine);
+        if let Some(d) = self.scope.desired() {
+            self.empty_caches(d, plan);
+        }
         // A file that was just sealed counts as verified once its ctime is older than the timestamp
         // granularity.
         if plan.steps.iter().any(|p| {
@@ -205,13 +216,13 @@ impl ApplySession<'_> {
         if clean.is_ok() {
             execute::remember_attributes(plan, inventory);
             if self.job.reconciles() {
-                inventory.manifest_folder = d.manifest_folder().map(Path::to_path_buf);
+                inventory.manifest_folder = self.scope.manifest_folder().map(Path::to_path_buf);
             }
             crate::plan::look::Act::write_inventory(&mut hands, inventory)?;
         }
         // Written whatever the check finds: the steps were done.
         apply_steps::mark_placed(&hands.placed, &machine.hashes);
-        machine.write_caches(&d.paths, journal.owner)?;
+        machine.write_caches(paths, journal.owner)?;
         let said = if clean.is_ok() {
             "applied"
         } else {
@@ -220,10 +231,9 @@ impl ApplySession<'_> {
         let detail = AppliedDetail {
             changes: plan.changes.len(),
             steps: plan.steps.len(),
-            lock: d.lock_digest.to_string(),
+            lock: self.scope.lock_digest().to_string(),
             task: self.job.word().into(),
-            generation: crate::records::running::current_generation(&d.paths)
-                .map(|id| id.to_string()),
+            generation: crate::records::running::current_generation(paths).map(|id| id.to_string()),
         };
         journal.append_event(said, &serde_json::json!(detail));
         journal.write_receipt(plan, said)?;
@@ -233,21 +243,21 @@ impl ApplySession<'_> {
     /// Returns the plan, with the models read that nobody has compared since they changed. What was read
     /// is written down with the other records, after the approval.
     fn plan_with_models(&self, machine: &HostMachine) -> Result<Plan> {
-        let d = self.desired;
-        let plan = plan_task(d, machine, &self.only, &self.job)?;
+        let make = || plan_task(self.scope, machine, &self.only, &self.job);
+        let plan = make()?;
         if self.job != ApplyTask::Apply || plan.library.unverified == 0 {
             return Ok(plan);
         }
+        let d = self.scope.need_desired()?;
         verify::read_models(d, machine, &plan.ids, self.report, false)?;
-        plan_task(d, machine, &self.only, &self.job)
+        make()
     }
 
     /// Reads again what differed for the caller, so that the plan includes it.
     fn reread_suspects(&self, machine: &HostMachine) {
-        if self.suspects.is_empty() {
+        let Some(d) = self.scope.desired().filter(|_| !self.suspects.is_empty()) else {
             return;
-        }
-        let d = self.desired;
+        };
         let sandbox = crate::plan::look::Look::find_user(machine, &d.sandbox)
             .ok()
             .flatten()
@@ -262,10 +272,9 @@ impl ApplySession<'_> {
     }
 
     fn executor<'m>(&'m self, machine: &'m HostMachine, plan: &Plan) -> Executor<'m> {
-        let d = self.desired;
         Executor {
             machine,
-            paths: d.paths.clone(),
+            paths: self.scope.paths().clone(),
             ids: plan.ids,
             net: self.net.clone(),
             hubs: self.hubs.clone(),
@@ -274,15 +283,15 @@ impl ApplySession<'_> {
             offline: self.offline,
             report: self.report,
             jobs: self.jobs,
-            git: crate::host::env::git_program(d.isolation == IsolationMode::Account),
+            git: crate::host::env::git_program(self.scope.is_isolated()),
         }
     }
 
     /// Empties the caches of code that was replaced: at once if nothing is running, else before the
     /// next launch.
-    fn empty_caches(&self, plan: &Plan) {
-        let (d, ids) = (self.desired, plan.ids);
-        let account = d.isolation == IsolationMode::Account;
+    fn empty_caches(&self, d: &Desired, plan: &Plan) {
+        let ids = plan.ids;
+        let account = self.scope.is_isolated();
         let folders = d.state_children();
         let who = sandbox_state::StateOwner {
             uid: ids.sandbox,
@@ -311,7 +320,7 @@ impl ApplySession<'_> {
         if !self.job.reconciles() {
             return Ok(());
         }
-        let again = crate::kinds::plan(self.desired, machine, &self.only)?;
+        let again = crate::kinds::plan(self.scope.need_desired()?, machine, &self.only)?;
         let problems: Vec<Problem> = again
             .changes
             .iter()
@@ -366,14 +375,17 @@ fn difference_text(c: &crate::plan::Change) -> String {
         .join("; ")
 }
 
-fn outcome_of(plan: &Plan, d: &Desired, started: Instant) -> ApplyOutcome {
+fn outcome_of(plan: &Plan, scope: ApplyScope, started: Instant) -> ApplyOutcome {
     let (added, changed, destroyed) = plan.action_counts();
     let mut notes = Vec::new();
-    let joined = plan
-        .steps
-        .iter()
-        .any(|p| matches!(&p.step, Step::AddMember { user, .. } if *user == d.owner.name));
-    if joined && !d.platform.os.is_macos() {
+    let joined = |d: &Desired| {
+        let mut steps = plan.steps.iter();
+        steps.any(|p| matches!(&p.step, Step::AddMember { user, .. } if *user == d.owner.name))
+    };
+    if let Some(d) = scope
+        .desired()
+        .filter(|d| !d.platform.os.is_macos() && joined(d))
+    {
         notes.push(format!(
             "{} is now in group {}; your shells are affected after the next login (ComfyUI does \
              not need that)",
@@ -392,7 +404,7 @@ fn outcome_of(plan: &Plan, d: &Desired, started: Instant) -> ApplyOutcome {
 struct JournalObserver<'a> {
     journal: &'a ApplyJournal<'a>,
     report: &'a dyn Reporter,
-    desired: &'a Desired,
+    scope: ApplyScope<'a>,
     in_commit: bool,
     /// The machine's lock, held during the commit.
     machine: Option<lock_file::ApplyLock>,
@@ -402,7 +414,7 @@ impl StepObserver for JournalObserver<'_> {
     fn step_started(&mut self, number: usize, planned: &PlannedStep) -> Result<()> {
         if !planned.step.in_prepare() && !self.in_commit {
             // From here on, accounts, groups and folders of the machine change.
-            self.machine = lock_file::of_machine(self.desired, self.report)?;
+            self.machine = lock_file::of_machine(self.scope, self.report)?;
             self.in_commit = true;
         }
         crate::host::faults::fault_point(number, &planned.step);

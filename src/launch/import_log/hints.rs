@@ -2,9 +2,45 @@
 //! Nodes can print anything, so a hint says that ComfyUI reports it, and repeats only what has the
 //! form of a path, a name or a host.
 
+use std::os::unix::fs::MetadataExt;
+
 use super::module_packages::{ModuleOrigin, origin_of};
 use super::{ImportLog, LoggedShare};
 use crate::manifest::{EgressPolicy, ShareAccess};
+
+impl LoggedShare {
+    /// Returns the entry on the way to `inner` that the share's group cannot use, as the owner sees
+    /// it: the reason of a refused access, whatever `access` says.
+    fn closed_entry(&self, inner: &str) -> Option<String> {
+        let root = std::path::Path::new(&self.path);
+        let parts: Vec<&str> = inner.split('/').filter(|p| !p.is_empty()).collect();
+        if parts.contains(&"..") {
+            return None;
+        }
+        let group = std::fs::metadata(root).ok()?.gid();
+        for n in 1..=parts.len() {
+            let path = parts[..n].join("/");
+            let entry = root.join(&path).symlink_metadata().ok()?;
+            let (folder, last) = (entry.is_dir(), n == parts.len());
+            let uses = match self.access {
+                _ if folder && !last => 0o010,
+                ShareAccess::Read if folder => 0o050,
+                ShareAccess::Write | ShareAccess::Add if folder => 0o070,
+                ShareAccess::Write => 0o060,
+                ShareAccess::Read | ShareAccess::Add => 0o040,
+            };
+            let others = entry.mode() & (uses >> 3) == uses >> 3;
+            let open = entry.mode() & uses == uses && entry.gid() == group;
+            if entry.is_symlink() || (!folder && !entry.is_file()) {
+                return None;
+            }
+            if !open && !others {
+                return Some(path);
+            }
+        }
+        None
+    }
+}
 
 impl ImportLog {
     /// Returns how to allow a write that failed (errno 13 and 30) in a sealed folder or a share, or
@@ -27,7 +63,10 @@ impl ImportLog {
             return None;
         }
         if let Some((share, inner)) = self.share_at(path) {
-            return share_hint(&who, share, inner);
+            return share
+                .closed_entry(inner)
+                .map(|closed| mode_hint(share, &closed))
+                .or_else(|| share_hint(&who, share, inner));
         }
         let (_, inner) = path.rsplit_once("/ComfyUI/")?;
         // The only folder of ComfyUI's own into which nodes put files.
@@ -289,6 +328,21 @@ fn write_hint(who: &str, inner: &str, line: &str) -> String {
     format!(
         "ComfyUI reports that {who} tried to write {inner}: if you agree, add to comfy.toml, then \
          `comfy apply`: {line}"
+    )
+}
+
+/// What the owner puts into a share while ComfyUI runs has the group and mode that it had elsewhere
+/// (`mv`, `cp -p`), or that their umask gives; the next launch repairs only what it may write.
+fn mode_hint(share: &LoggedShare, closed: &str) -> String {
+    let name = &share.name;
+    let what = match closed {
+        "" => "share",
+        path => path,
+    };
+    format!(
+        "ComfyUI reports that it cannot use {what} in share {name}: the group or the mode is not that \
+         of the share, as when it was moved there while ComfyUI runs. To repair it, run `comfy \
+         apply --only share.{name}`, then try again"
     )
 }
 

@@ -259,11 +259,14 @@ pub(crate) fn more_hints_line(n: u64) -> Option<String> {
     (n > 0).then(|| format!("and {n} more in the log"))
 }
 
-/// Returns whether two hints ask for the same line about a share: one is enough, however many
-/// folders the nodes want there.
+/// Returns whether two hints ask for the same line or command about a share: one is enough, however
+/// many folders the nodes want there.
 fn same_remedy(a: &str, b: &str) -> bool {
     fn share(h: &str) -> Option<&str> {
-        h.find(": [shares.").map(|at| &h[at..])
+        let at = h
+            .find(": [shares.")
+            .or_else(|| h.find("`comfy apply --only share."))?;
+        Some(&h[at..])
     }
     a == b || (share(a).is_some() && share(a) == share(b))
 }

@@ -161,6 +161,7 @@ fn started_in_the_background_it_is_watched_and_ended_without_root() {
                 "{}",
                 said(&out)
             );
+            removes_without_a_sound_manifest(m);
             m.manifest(&toml);
             assert_eq!(m.sh(ALIVE), "0");
             assert!(
@@ -172,6 +173,94 @@ fn started_in_the_background_it_is_watched_and_ended_without_root() {
             m.clean();
         },
     );
+}
+
+/// What was applied says what is not in use. What was never live may be what comfy.lock pins.
+fn removes_without_a_sound_manifest(m: &Machine) {
+    let unused = format!("{BASE}/gen/0123456789abcdef");
+    m.sh(&format!("mkdir {unused}"));
+    let out = m.root(&["gc", "--keep", "0", "--yes"]);
+    ok(&out);
+    assert!(
+        said(&out).contains("key with no value")
+            && said(&out).contains("using what was applied here, comfyui_sandbox")
+            && said(&out).contains("Removed 1 generation."),
+        "{}",
+        said(&out)
+    );
+    assert_eq!(m.sh(&format!("ls {BASE}/gen | wc -l")), "2");
+    // Somebody else has nothing here.
+    let mut other = m.root_command(&["gc", "--yes"]);
+    let other = other
+        .env("SUDO_UID", m.sh("id -u mallory"))
+        .output()
+        .unwrap();
+    assert!(other.status.code() == Some(1), "{}", said(&other));
+    m.sh(&format!("rmdir {unused}"));
+}
+
+#[test]
+fn what_is_moved_into_a_share_while_comfyui_runs_is_told_with_its_repair() {
+    private(
+        "daily::what_is_moved_into_a_share_while_comfyui_runs_is_told_with_its_repair",
+        |m| {
+            ready(m, READS, |t| t.into());
+            ok(&m.root(&["start"]));
+            let share = "/home/alice/ai/input";
+            // A picture that was moved there, one that a umask has closed, and a folder.
+            m.sh(&format!(
+                "cd /home/alice; echo x > moved.png; chown alice:alice moved.png; chmod 640 moved.png; \
+                 setpriv --reuid alice --regid alice --init-groups sh -c 'umask 077; mv moved.png \
+                 {share}/moved.png; echo x > {share}/closed.png; umask 022; mkdir {share}/new'"
+            ));
+            let log = wait_for(m, "PermissionError");
+            assert!(log.contains("PermissionError"), "{log}");
+            let hint = "ComfyUI reports that it cannot use moved.png in share input";
+            let end = Instant::now() + Duration::from_secs(10);
+            while !std::fs::read_to_string("/var/lib/comfy/comfyui_sandbox/log/status.json")
+                .is_ok_and(|s| s.contains(hint) && s.contains("comfy apply --only share.input"))
+            {
+                assert!(Instant::now() < end, "{}", wait_for(m, "PermissionError"));
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            // The command that it names, while ComfyUI runs.
+            ok(&m.root(&["apply", "--only", "share.input", "--yes"]));
+            let log = wait_for(m, "READ ALL");
+            assert!(log.contains("READ ALL"), "{log}");
+            ok(&m.alice(&["stop"]));
+        },
+    );
+}
+
+/// A node that tries again and again to use what the owner has put into the share.
+const READS: &str = r#"
+import threading, time, traceback
+T = "/home/alice/ai/input/"
+def use():
+    open(T + "moved.png").read()
+    open(T + "closed.png").read()
+    open(T + "new/mine", "w").close()
+def work():
+    while True:
+        try:
+            use(); print("READ ALL", flush=True); return
+        except FileNotFoundError: pass
+        except OSError: traceback.print_exc()
+        time.sleep(0.3)
+import sys
+if "--quick-test-for-ci" not in sys.argv: threading.Thread(target=work, daemon=True).start()
+"#;
+
+/// The log once it has these words, or after some seconds.
+fn wait_for(m: &Machine, words: &str) -> String {
+    let end = Instant::now() + Duration::from_secs(10);
+    loop {
+        let log = said(&m.alice(&["logs"]));
+        if log.contains(words) || Instant::now() > end {
+            return log;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }
 
 #[test]
