@@ -1,6 +1,6 @@
 //! Names, attributes and items: what they stand for.
 
-use std::collections::HashMap;
+use rustc_hash::FxHashMap as HashMap;
 
 use super::dependencies::Fact;
 use super::names;

@@ -1,8 +1,9 @@
 //! Where data begins: replies, files, the environment, what is decoded.
 
-use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::LazyLock;
+
+use rustc_hash::FxHashSet as HashSet;
 
 use super::constants;
 use super::reader::Reader;

@@ -1,7 +1,9 @@
 //! Which functions and modules must be read again since something that they looked at has changed.
 
 use std::cell::RefCell;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::BTreeSet;
+
+use rustc_hash::{FxHashMap as HashMap, FxHashSet as HashSet};
 
 use super::values::{ClassId, FunctionId, ModuleId};
 

@@ -137,6 +137,7 @@ impl<'a> Reader<'a> {
     ) -> Value {
         let place = Self::place(frame, offset);
         let name = self.program.functions[function].name();
+        self.read_function_once(function);
         self.noted.look_at(Fact::Summary(function));
         let summary = self.summaries[function].clone();
         frame.summary.effects |= summary.effects;

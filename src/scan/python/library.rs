@@ -1,7 +1,8 @@
 //! What functions of Python and of known libraries give back, and which data goes through them.
 
-use std::collections::HashSet;
 use std::sync::LazyLock;
+
+use rustc_hash::FxHashSet as HashSet;
 
 use super::expressions::{iterable_items, join_path};
 use super::reader::Reader;

@@ -1,6 +1,6 @@
 //! The modules of a node: their functions and classes, and which file an import means.
 
-use std::collections::HashMap;
+use rustc_hash::FxHashMap as HashMap;
 
 use ruff_python_ast::visitor::{self, Visitor};
 use ruff_python_ast::{Expr, ExprLambda, Parameters, Stmt, StmtClassDef, StmtFunctionDef, Suite};
@@ -163,9 +163,9 @@ impl<'a> Program<'a> {
             modules,
             functions: Vec::new(),
             classes: Vec::new(),
-            by_address: HashMap::new(),
-            by_dotted: HashMap::new(),
-            by_end: HashMap::new(),
+            by_address: HashMap::default(),
+            by_dotted: HashMap::default(),
+            by_end: HashMap::default(),
         };
         for (id, module) in modules.iter().enumerate() {
             let dotted = module.dotted.join(".");
@@ -346,7 +346,7 @@ impl<'a> Visitor<'a> for Indexer<'a, '_> {
             Stmt::ClassDef(def) => {
                 let id = self.program.classes.len();
                 self.program.classes.push(ClassInfo {
-                    methods: HashMap::new(),
+                    methods: HashMap::default(),
                 });
                 self.program.by_address.insert(address(def), id);
                 let outside = self.class;

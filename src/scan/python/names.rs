@@ -1,7 +1,8 @@
 //! Dotted names of what libraries have, each in one spelling.
 
-use std::collections::HashMap;
 use std::sync::LazyLock;
+
+use rustc_hash::FxHashMap as HashMap;
 
 /// Modules that code reaches through other modules (`shutil.os`), and that can do harm.
 const CORE_MODULES: &[&str] = &[
@@ -86,7 +87,7 @@ const ALIASES: &[(&str, &str)] = &[
 /// [`ALIASES`] by the first part of the name.
 static ALIASES_BY_FIRST: LazyLock<HashMap<&'static str, Vec<(&'static str, &'static str)>>> =
     LazyLock::new(|| {
-        let mut by_first: HashMap<_, Vec<_>> = HashMap::new();
+        let mut by_first: HashMap<_, Vec<_>> = HashMap::default();
         for (from, to) in ALIASES {
             let first = from.split('.').next().unwrap_or(from);
             by_first.entry(first).or_default().push((*from, *to));

@@ -1,7 +1,9 @@
 //! Reads all functions of a node until nothing new is learned, then tells what it found.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
+
+use rustc_hash::FxHashMap as HashMap;
 
 use super::dependencies::{Fact, Noted, Reading};
 use super::module::{Binding, Definition, Program};
@@ -15,6 +17,8 @@ use crate::scan::finding::{Finding, FlowStep};
 
 /// A function is read so many times: data goes through so many calls between modules.
 const MOST_READINGS: u8 = 8;
+/// So many functions are read for one another.
+const MOST_NESTED: u8 = 40;
 /// Expressions that are read, for each byte of source, before the rest is left.
 const WORK_PER_BYTE: u64 = 60;
 const LEAST_WORK: u64 = 2_000_000;
@@ -59,6 +63,8 @@ pub(super) struct Reader<'a> {
     /// What each reading found, which the next one replaces.
     found: HashMap<Reading, Found>,
     readings: HashMap<Reading, u8>,
+    /// How many functions are being read for one another; None: not all modules were read.
+    nested: Option<u8>,
     work: u64,
     most_work: u64,
 }
@@ -69,18 +75,19 @@ impl<'a> Reader<'a> {
         let modules = program.modules.len();
         Reader {
             program,
-            globals: vec![Variables::new(); modules],
+            globals: vec![Variables::default(); modules],
             set_by_functions: vec![BTreeSet::new(); modules],
             stars: vec![Vec::new(); modules],
-            captured: HashMap::new(),
-            attributes: vec![HashMap::new(); program.classes.len()],
+            captured: HashMap::default(),
+            attributes: vec![HashMap::default(); program.classes.len()],
             bases: vec![Vec::new(); program.classes.len()],
             summaries: vec![Summary::NOTHING; program.functions.len()],
-            entries: HashMap::new(),
+            entries: HashMap::default(),
             routes: BTreeMap::new(),
             noted: Noted::default(),
-            found: HashMap::new(),
-            readings: HashMap::new(),
+            found: HashMap::default(),
+            readings: HashMap::default(),
+            nested: None,
             work: 0,
             most_work: LEAST_WORK + bytes as u64 * WORK_PER_BYTE,
         }
@@ -91,8 +98,9 @@ impl<'a> Reader<'a> {
         for module in 0..self.program.modules.len() {
             self.read_module_once(module);
         }
+        self.nested = Some(0);
         for function in 0..self.program.functions.len() {
-            self.read_again(Reading::Function(function));
+            self.read_function_once(function);
         }
         loop {
             self.note_node_classes();
@@ -129,6 +137,23 @@ impl<'a> Reader<'a> {
         let reading = Reading::Module(module);
         if !self.readings.contains_key(&reading) {
             self.read_again(reading);
+        }
+    }
+
+    /// Reads a function before what it gives back is asked for the first time: its caller would be
+    /// read again otherwise.
+    pub(super) fn read_function_once(&mut self, function: FunctionId) {
+        let reading = Reading::Function(function);
+        let outer = self.program.functions[function].parent;
+        let outer_read = outer.is_none_or(|o| self.captured.contains_key(&o));
+        let nested = self.nested.filter(|n| *n < MOST_NESTED);
+        let (Some(nested), true) = (nested, outer_read || nested == Some(0)) else {
+            return;
+        };
+        if !self.readings.contains_key(&reading) {
+            self.nested = Some(nested + 1);
+            self.read_again(reading);
+            self.nested = Some(nested);
         }
     }
 

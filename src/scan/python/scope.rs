@@ -1,6 +1,6 @@
 //! Names and their values while a function or a module is read.
 
-use std::collections::HashMap;
+use rustc_hash::FxHashMap as HashMap;
 
 use super::summary::Summary;
 use super::taint::{OriginId, Taint, cleared};

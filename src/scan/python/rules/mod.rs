@@ -21,9 +21,10 @@ pub(in crate::scan) mod pkg_install;
 pub(in crate::scan) mod verdicts;
 pub(in crate::scan) mod web_route;
 
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::LazyLock;
+
+use rustc_hash::FxHashMap as HashMap;
 
 pub(in crate::scan::python) use super::names::last_segment;
 use super::source::Hit;
@@ -169,7 +170,7 @@ const FLOWS: &[&[FlowRule]] = &[
 type ByName<T> = HashMap<&'static str, Vec<(&'static str, &'static T)>>;
 
 static CALLS_BY_NAME: LazyLock<ByName<CallRule>> = LazyLock::new(|| {
-    let mut by_name: ByName<CallRule> = HashMap::new();
+    let mut by_name: ByName<CallRule> = HashMap::default();
     for rule in CALLS.iter().copied().flatten() {
         for name in rule.names {
             by_name.entry(key(name)).or_default().push((name, rule));
@@ -179,7 +180,7 @@ static CALLS_BY_NAME: LazyLock<ByName<CallRule>> = LazyLock::new(|| {
 });
 
 static FLOWS_BY_NAME: LazyLock<ByName<FlowRule>> = LazyLock::new(|| {
-    let mut by_name: ByName<FlowRule> = HashMap::new();
+    let mut by_name: ByName<FlowRule> = HashMap::default();
     for rule in FLOWS.iter().copied().flatten() {
         for name in rule.names {
             by_name.entry(key(name)).or_default().push((name, rule));

@@ -1,7 +1,8 @@
 //! Connections: whom to, whether anybody can listen in, and who may connect here.
 
-use std::collections::HashSet;
 use std::sync::LazyLock;
+
+use rustc_hash::FxHashSet as HashSet;
 
 use super::{Argument, CallRule, CallSite, FlowRule, Sink};
 use crate::scan::finding::{Category, Severity};
