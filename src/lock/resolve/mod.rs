@@ -245,7 +245,7 @@ fn node_remarks(
     let is_enabled = |name: &str| manifest.nodes.get(name).is_some_and(|n| n.enabled);
     let enabled = all.iter().filter(|(name, _)| is_enabled(name));
     enabled
-        .flat_map(|(name, facts)| facts.remarks(name, core.as_ref()))
+        .flat_map(|(name, facts)| facts.remarks(name, core.as_ref(), &manifest.python.platforms))
         .collect()
 }
 
