@@ -11,6 +11,7 @@ mod own_wheels;
 mod packages;
 mod parts;
 mod pins;
+mod refusals;
 mod settle;
 mod submodules;
 mod torch;
