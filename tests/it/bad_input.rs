@@ -866,7 +866,6 @@ fn paths_and_mounts() {
             p,
             &path("ROOT/prefix/comfyui_sandbox/state"),
         ),
-        ("around the prefix", p, &path("ROOT")),
         ("the manifest's repository", p, &path("ROOT/project/models")),
         (
             "a share in a share",
@@ -987,6 +986,11 @@ fn paths_and_mounts() {
             "ref = \"main\"\nwritable = [\"data\", \"data/a\"]",
         ),
     ]);
+    // In a folder of its own: ROOT is above the home too, which decides for a uid without an account.
+    let around = GOOD
+        .replace("ROOT/prefix", "ROOT/around/prefix")
+        .replace("ROOT/share/models", "ROOT/around");
+    let s = s + &w.case("around the prefix", around, Some(w.lock.as_bytes()), PLAN);
     insta::assert_snapshot!(s, @r#"
     the root folder: exit 1
       error: comfy.toml:16:1: path "/" is the whole disk
@@ -1056,13 +1060,6 @@ fn paths_and_mounts() {
     inside the prefix: exit 1
       error: comfy.toml:16:1: share models: ROOT/prefix/comfyui_sandbox/state overlaps comfy's own folder (ROOT/prefix)
           > path = "ROOT/prefix/comfyui_sandbox/state"
-        hint: neither may be inside the other; move one of them
-
-    around the prefix: exit 1
-      error: comfy.toml:16:1: share models: ROOT overlaps comfy's own folder (ROOT/prefix)
-          > path = "ROOT"
-      error: comfy.toml:16:1: share models: ROOT overlaps the repository of comfy.toml (ROOT/project)
-          > path = "ROOT"
         hint: neither may be inside the other; move one of them
 
     the manifest's repository: exit 1
@@ -1241,6 +1238,11 @@ fn paths_and_mounts() {
       error: comfy.toml:14:21: writable "data/a" is inside another writable path
           > "data/a"]
         hint: write only the outer one
+
+    around the prefix: exit 1
+      error: comfy.toml:16:1: share models: ROOT/around overlaps comfy's own folder (ROOT/around/prefix)
+          > path = "ROOT/around"
+        hint: neither may be inside the other; move one of them
     "#);
 }
 
