@@ -50,6 +50,8 @@ pub enum ProblemKind {
     StalePlan,
     /// The user said no, or could not be asked.
     NotApproved,
+    /// The program for `exec` does not exist.
+    NoProgram,
 }
 
 impl ProblemKind {
@@ -72,6 +74,7 @@ impl ProblemKind {
             ProblemKind::LockMismatch => "lock_mismatch",
             ProblemKind::StalePlan => "stale_plan",
             ProblemKind::NotApproved => "not_approved",
+            ProblemKind::NoProgram => "no_program",
         }
     }
 
@@ -98,6 +101,7 @@ impl ProblemKind {
             LockMismatch,
             StalePlan,
             NotApproved,
+            NoProgram,
         ];
         others.into_iter().chain(io.map(Io)).collect()
     }
@@ -250,10 +254,11 @@ impl Problem {
 
     /// Returns the exit code of a command that fails with this problem.
     pub(crate) fn exit(&self) -> u8 {
-        if self.is_interrupted() {
-            EXIT_INTERRUPTED
-        } else {
-            EXIT_ERROR
+        match self.kind {
+            ProblemKind::Interrupted => EXIT_INTERRUPTED,
+            // As a shell has it.
+            ProblemKind::NoProgram => 127,
+            _ => EXIT_ERROR,
         }
     }
 

@@ -249,12 +249,8 @@ impl ComfyProject {
 
     fn machine_context(&self) -> Result<MachineContext> {
         let owner = self.owner()?;
-        let repository = self
-            .dir
-            .ancestors()
-            .find(|d| d.join(".git").exists())
-            .unwrap_or(&self.dir)
-            .to_path_buf();
+        let found = self.dir.ancestors().find(|d| d.join(".git").exists());
+        let repository = found.unwrap_or(&self.dir).to_path_buf();
         let data_home = data_home(&owner.home);
         Ok(MachineContext {
             hostname: self.hostname.clone(),
@@ -262,6 +258,7 @@ impl ComfyProject {
             platform: machine::host_platform(),
             data_home,
             repository,
+            in_repository: found.is_some(),
         })
     }
 }

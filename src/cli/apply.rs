@@ -12,9 +12,9 @@ use crate::apply::root_side;
 use crate::apply::scope::ApplyScope;
 use crate::apply::session::{self, ApplySession, ApplyTask};
 use crate::desired::Desired;
-use crate::host::env;
 use crate::host::machine::HostMachine;
 use crate::host::models;
+use crate::host::{elevate, env};
 use crate::plan::Plan;
 use crate::plan::change::ApplyOutcome;
 use crate::plan::select::ResourceSelection;
@@ -289,6 +289,9 @@ impl ApplyJob<'_> {
                     plan: plan.clone(),
                     elevated: None,
                 });
+            }
+            if isolated {
+                elevate::ensure_possible()?;
             }
             if !root_first {
                 ask.approve(plan, self.scope)?;

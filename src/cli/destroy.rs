@@ -2,6 +2,7 @@ use super::GlobalArgs;
 use super::apply::{ApplyJob, CarriedOut};
 use super::approval::Approval;
 use crate::apply::session::ApplyTask;
+use crate::plan::Step;
 use crate::plan::select::ResourceSelection;
 use crate::problem::Result;
 use crate::project::ComfyProject;
@@ -52,5 +53,15 @@ pub(crate) fn run(global: &GlobalArgs, args: &DestroyArgs) -> Result<u8> {
     } else {
         render::plan_text::outcome_line(&outcome, "Destroy")
     });
+    let backup = plan.steps.iter().find_map(|p| match &p.step {
+        Step::RemoveInstance { backup, .. } => backup.as_deref(),
+        _ => None,
+    });
+    if let Some(backup) = backup.filter(|b| b.exists()) {
+        render::print_stdout(&format!(
+            "What the sandbox user kept and the quarantine are in {}.",
+            backup.display()
+        ));
+    }
     Ok(0)
 }

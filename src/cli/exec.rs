@@ -12,12 +12,12 @@ use crate::problem::{Context, EXIT_INTERRUPTED, Result};
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  comfy exec -- python -c 'import torch; print(torch.__version__)'\n  \
-        comfy exec -- ls -l /          what a node can see\n\nOutput is passed through; stdin is \
-        empty, and the program has no network."
+        comfy exec -- ls -l /          what a node can see\n\nOutput and exit code are passed through (127: \
+        there is no such program); stdin is empty, and the program has no network."
 )]
 pub(crate) struct ExecArgs {
     /// The program and its arguments
-    #[arg(last = true, required = true, value_name = "CMD")]
+    #[arg(trailing_var_arg = true, required = true, value_name = "CMD")]
     command: Vec<String>,
 }
 

@@ -36,7 +36,7 @@ pub(crate) fn run(global: &GlobalArgs, args: &GcArgs) -> Result<u8> {
     let scope = opened.or_else(|p| {
         let spec = target::applied_instead(global, p)?;
         render::print_note(
-            "Note: comfy.lock was not read, so what has never been live stays, which it may pin.",
+            "Note: comfy.lock was not read, and may pin what has never been live: that stays.",
         );
         Ok::<_, Problem>(LoadedScope::Applied(Box::new(spec)))
     })?;

@@ -189,7 +189,7 @@ impl ImportCheck<'_> {
         let agreed = self.back || (self.ask && confirm(&question)?);
         if !agreed {
             render::print_note(
-                "hint: to go back, run `comfy rollback`; `comfy apply --rollback-on-failure` goes back \
+                "  hint: to go back, run `comfy rollback`; `comfy apply --rollback-on-failure` goes back \
                  automatically",
             );
             return Ok(());

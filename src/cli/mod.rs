@@ -271,7 +271,12 @@ pub fn main() -> ExitCode {
 
 /// The command line, and the command's name with that of its own subcommand.
 fn parse_arguments() -> Result<(CommandLine, String), clap::Error> {
-    let matches = clap_command().try_get_matches()?;
+    let mut words: Vec<std::ffi::OsString> = std::env::args_os().collect();
+    // As with cargo, docker and terraform.
+    if words.len() == 2 && words[1] == "version" {
+        words[1] = "--version".into();
+    }
+    let matches = clap_command().try_get_matches_from(words)?;
     let cli = CommandLine::from_arg_matches(&matches)?;
     let mut name = Vec::new();
     let mut here = &matches;

@@ -97,16 +97,18 @@ fn find_model<'a>(
     match &found[..] {
         [one] => Ok(*one),
         [] => {
+            let names = || all.keys().map(|p| p.rsplit('/').next().unwrap_or(p));
+            let by_stem = names().find(|n| n.rsplit_once('.').is_some_and(|(s, _)| s == name));
             let p = Problem::new(format!(
                 "comfy.toml does not declare a model `{}`",
                 escape_text(name)
             ));
-            Err(
-                match did_you_mean(name, all.keys().map(|p| p.rsplit('/').next().unwrap_or(p))) {
-                    Some(k) => p.with_hint(format!("did you mean `{}`?", escape_text(k))),
-                    None => p.with_hint("`comfy add model` declares one"),
-                },
-            )
+            Err(match by_stem.or_else(|| did_you_mean(name, names())) {
+                Some(k) => p.with_hint(format!("did you mean `{}`?", escape_text(k))),
+                None => p.with_hint(
+                    "`comfy list` shows those that it declares; `comfy add model` declares one",
+                ),
+            })
         }
         many => {
             let names = many
@@ -128,14 +130,17 @@ fn find_model<'a>(
 fn print_header(file: &std::fs::File, row: &dyn Fn(&str, &str)) -> Result<()> {
     let size = file.metadata().map_or(0, |m| m.len());
     let h = safetensors_header::of_file(file, size)?;
-    let types: Vec<String> = h.types.iter().map(|(t, n)| format!("{t} {n}")).collect();
+    let types: Vec<String> = match h.types.iter().collect::<Vec<_>>()[..] {
+        [(one, _)] => vec![one.to_string()],
+        ref many => many.iter().map(|(t, n)| format!("{n} {t}")).collect(),
+    };
     row(
         "format",
         &format!(
-            "safetensors: {}, {} numbers, {}",
+            "safetensors: {} ({}), {} numbers",
             count_of(h.tensors, "tensor"),
-            h.parameters,
-            types.join(", ")
+            types.join(", "),
+            h.parameters
         ),
     );
     row("architecture", &h.guess_architecture().unwrap_or_default());

@@ -255,7 +255,10 @@ fn visible_part(text: &str, show: OutputDetail, warned: &mut bool) -> String {
         (OutputDetail::All, _) | (_, None) => lines.join("\n"),
         (OutputDetail::Outcome, Some(at)) => lines[at..].join("\n"),
         (OutputDetail::Plan, Some(at)) => {
-            shorten_plan(&lines[..=at], lines.len() - at - 1).join("\n")
+            // Below a plan without changes are notes alone.
+            let is_empty = plain(lines[at]).starts_with("No changes");
+            let behind = if is_empty { 0 } else { lines.len() - at - 1 };
+            shorten_plan(&lines[..=at], behind).join("\n")
         }
     }
 }

@@ -122,8 +122,9 @@ pub(crate) struct MachineContext {
     pub platform: HostPlatform,
     /// The user's data folder for comfy, the prefix under isolation "none".
     pub data_home: PathBuf,
-    /// The repository that holds the manifest.
+    /// The repository that holds the manifest, else its folder.
     pub repository: PathBuf,
+    pub in_repository: bool,
 }
 
 impl Desired {

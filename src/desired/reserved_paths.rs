@@ -18,8 +18,8 @@ pub(crate) const VIEW_HINT: &str =
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Holder {
     Comfy(String),
-    /// Only a view may be in it.
-    Repository,
+    /// Only a view may be in it; `false`: it is the folder of comfy.toml, and no repository.
+    Repository(bool),
     Share(String),
 }
 
@@ -27,7 +27,8 @@ impl std::fmt::Display for Holder {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
         match self {
             Holder::Comfy(what) => f.write_str(what),
-            Holder::Repository => f.write_str("the repository of comfy.toml"),
+            Holder::Repository(true) => f.write_str("the repository of comfy.toml"),
+            Holder::Repository(false) => f.write_str("the folder of comfy.toml"),
             Holder::Share(name) => write!(f, "share {name}"),
         }
     }
@@ -48,7 +49,7 @@ impl ReservedPaths {
         if m.host.isolation != IsolationMode::None {
             all.push((comfy("comfy's records"), paths.records.clone()));
         }
-        all.push((Holder::Repository, cx.repository.clone()));
+        all.push((Holder::Repository(cx.in_repository), cx.repository.clone()));
         if let Some(home) = &paths.home {
             let what = format!("the home of {}", m.host.sandbox_user);
             all.push((Holder::Comfy(what), home.clone()));
@@ -99,7 +100,7 @@ impl ReservedPaths {
     fn shadowed_by<'a>(&'a self, view: &'a Path) -> impl Iterator<Item = &'a (Holder, PathBuf)> {
         self.all.iter().filter(move |(what, other)| {
             self.os.lies_in(other, view)
-                || (self.os.lies_in(view, other) && *what != Holder::Repository)
+                || (self.os.lies_in(view, other) && !matches!(what, Holder::Repository(_)))
         })
     }
 }
@@ -199,12 +200,15 @@ impl<'a> PathChecks<'a> {
         let met: Vec<String> = met
             .map(|(what, p)| format!("share {name}: {shown} overlaps {what} ({})", p.display()))
             .collect();
+        // Many keep all of their home in one repository.
+        let hint = if os.is_same(&self.cx.repository, home) {
+            "comfy.toml is in your home, so that all of the home is its folder: move comfy.toml and \
+             comfy.lock to a folder of their own, such as ~/.config/comfy, where comfy finds them"
+        } else {
+            "neither may be inside the other; move one of them"
+        };
         for message in met {
-            self.wrong(
-                &key,
-                message,
-                "neither may be inside the other; move one of them",
-            );
+            self.wrong(&key, message, hint);
         }
         let own = (Holder::Share(name.into()), path.clone());
         self.reserved.all.push(own);
@@ -227,7 +231,7 @@ impl<'a> PathChecks<'a> {
             .reserved
             .all
             .iter()
-            .find(|(what, p)| *what != Holder::Repository && overlap(os, &whole, p));
+            .find(|(what, p)| !matches!(what, Holder::Repository(_)) && overlap(os, &whole, p));
         if let Some((what, p)) = met {
             let message = format!("node {node}: {shown} overlaps {what} ({})", p.display());
             self.wrong(

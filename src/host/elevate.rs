@@ -76,6 +76,24 @@ pub(crate) fn start_role(role: Role, isolated: bool) -> Result<RoleProcess> {
     start_program(&own, &[role.subcommand()], isolated)
 }
 
+/// Ensures that [`start_role`] can become root, before anybody is asked to approve anything.
+///
+/// # Errors
+/// The caller is not root, and sudo is not installed.
+pub(crate) fn ensure_possible() -> Result<()> {
+    if nix::unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    find_sudo().map(drop)
+}
+
+fn find_sudo() -> Result<&'static str> {
+    tools::first_existing(tools::SUDO).ok_or_else(|| {
+        Problem::new("this needs root, but sudo is not installed")
+            .with_hint("run the same command as root")
+    })
+}
+
 #[expect(clippy::disallowed_methods, reason = "the only place that elevates")]
 fn start_program(own: &Path, arguments: &[&str], isolated: bool) -> Result<RoleProcess> {
     let mut command = if !isolated || nix::unistd::geteuid().is_root() {
@@ -89,11 +107,7 @@ fn start_program(own: &Path, arguments: &[&str], isolated: bool) -> Result<RoleP
         c.envs(super::env::test_switches());
         c
     } else {
-        let sudo = tools::first_existing(tools::SUDO).ok_or_else(|| {
-            Problem::new("this needs root, but sudo is not installed")
-                .with_hint("run the same command as root")
-        })?;
-        let mut c = Command::new(tools::located(sudo));
+        let mut c = Command::new(tools::located(find_sudo()?));
         c.arg("--").arg(own);
         c
     };

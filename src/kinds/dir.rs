@@ -267,10 +267,7 @@ pub(crate) fn destroy(i: &Instance, removal: &Removal, b: &mut PlanBuilder) {
     }
     let mut have = attrs([("path", p.base.display().to_string())]);
     if let Some(backup) = &removal.backup {
-        have.insert(
-            "state/user, state/nodes and quarantine go to".into(),
-            backup.display().to_string(),
-        );
+        have.insert("backup".into(), backup.display().to_string());
     }
     // The home of an adopted account is not comfy's.
     let made = i.inventory.users.contains_key(&i.d.sandbox);

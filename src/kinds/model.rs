@@ -16,7 +16,7 @@ use super::share::{ShareObservation, ShareUse};
 use crate::desired::{Desired, DesiredModel};
 use crate::ids::Address;
 use crate::lock::ModelPin;
-use crate::manifest::{MODELS, ScanPolicy};
+use crate::manifest::{MODELS, ScanPolicy, names};
 use crate::plan::model_summary::{ModelFetch, ModelFile, is_model};
 use crate::plan::observed::{FileType, ShareSpec};
 use crate::plan::step::ModelScan;
@@ -275,6 +275,8 @@ fn count_unmanaged<'a>(
     let library = &mut b.library;
     for f in undeclared
         .filter(|f| f.kind == FileType::File && is_model(&f.path) && role.shows_path(&f.path))
+        // One that comfy.toml cannot name is not offered: `add model` says why.
+        .filter(|f| names::check_model_file(&f.path).is_ok())
     {
         library.unmanaged += 1;
         library.unmanaged_bytes += f.size;

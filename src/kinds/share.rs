@@ -395,11 +395,11 @@ fn prune_shares(o: &Observed, b: &mut PlanBuilder) {
         } else {
             Address::Share(s.name.clone())
         };
-        b.add(released(o, address, path, s).reason(Some(
-            "its files stay; only the group that comfy set is removed".into(),
-        )));
+        b.add(released(o, address, path, s).reason(Some(RELEASED.into())));
     }
 }
+
+const RELEASED: &str = "its files stay; only the group that comfy set is removed";
 
 /// Releases every share that comfy has put a group on.
 pub(crate) fn destroy(i: &Instance, _: &Removal, b: &mut PlanBuilder) {
@@ -407,11 +407,8 @@ pub(crate) fn destroy(i: &Instance, _: &Removal, b: &mut PlanBuilder) {
         return;
     }
     for (path, s) in &i.inventory.shares {
-        let mut r = released(i, Address::Share(s.name.clone()), path, s);
-        r.have
-            .iter_mut()
-            .for_each(|a| drop(a.insert("content".into(), "stays".into())));
-        b.add(r);
+        let share = released(i, Address::Share(s.name.clone()), path, s);
+        b.add(share.reason(Some(RELEASED.into())));
     }
 }
 

@@ -15,7 +15,7 @@ use crate::desired::launch::LaunchCommand;
 use crate::host::roles::credentials::{self, Dropped, GroupsReplaced};
 use crate::host::roles::serve::{self, Report, RoleConfig};
 use crate::host::{confine, fs, memory_cgroup, terminal, tools};
-use crate::problem::{Context, Problem, Result};
+use crate::problem::{Context, Problem, ProblemKind, Result};
 
 /// The configuration, which the launcher sends as the first line of stdin; a second line lets it
 /// begin.
@@ -246,11 +246,13 @@ fn exec_program(
             return p;
         }
     }
-    Problem::new(format!(
-        "could not start {}: {}",
-        c.program.display(),
-        command.exec()
-    ))
+    let failed = command.exec();
+    let p = Problem::new(format!("could not start {}: {failed}", c.program.display()));
+    if failed.kind() == std::io::ErrorKind::NotFound {
+        p.of_kind(ProblemKind::NoProgram)
+    } else {
+        p.caused_by(&failed)
+    }
 }
 
 /// The two waiting processes.

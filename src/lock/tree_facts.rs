@@ -8,7 +8,7 @@ use std::str::FromStr;
 use pep508_rs::pep440_rs::{Version, VersionSpecifiers};
 
 use super::requirements;
-use crate::manifest::quoted_list;
+use crate::manifest::{LockPlatform, quoted_list};
 use crate::text::{count_of, escape_text};
 use crate::tree::{EntryMode, TreeListing};
 
@@ -79,8 +79,13 @@ impl TreeFacts {
     }
 
     /// One line for each thing that `name` may lack; `core` is the version of ComfyUI, where it is
-    /// known.
-    pub(crate) fn remarks(&self, name: &str, core: Option<&Version>) -> Vec<String> {
+    /// known, `platforms` are those of the lock.
+    pub(crate) fn remarks(
+        &self,
+        name: &str,
+        core: Option<&Version>,
+        platforms: &[LockPlatform],
+    ) -> Vec<String> {
         let mut out = Vec::new();
         if !self.unread.is_empty() {
             out.push(self.unread_remark(name));
@@ -104,13 +109,40 @@ impl TreeFacts {
             ));
         }
         out.extend(self.unmet_comfyui(name, core));
-        if !self.systems.is_empty() && !self.systems.iter().any(|s| is_ours(s)) {
-            out.push(format!(
-                "node.{name}: its {PYPROJECT} says that it is for {}; comfy runs on Linux and macOS",
-                escape_text(&self.systems.join(", "))
+        out.extend(self.unmet_system(name, platforms));
+        out
+    }
+
+    /// Tells of the systems of the lock that the node does not name.
+    fn unmet_system(&self, name: &str, platforms: &[LockPlatform]) -> Option<String> {
+        let named = |p: &LockPlatform| self.systems.iter().any(|s| means(s, *p));
+        let (served, unserved): (Vec<LockPlatform>, Vec<LockPlatform>) =
+            platforms.iter().partition(|p| named(p));
+        if self.systems.is_empty() || unserved.is_empty() {
+            return None;
+        }
+        let says = format!(
+            "node.{name}: its {PYPROJECT} says that it is for {}",
+            escape_text(&self.systems.join(", "))
+        );
+        if !LockPlatform::ALL.iter().any(named) {
+            return Some(format!("{says}; comfy runs on Linux and macOS"));
+        }
+        let system = |p: &LockPlatform| if p.is_macos() { "macOS" } else { "Linux" };
+        let mut systems: Vec<&str> = unserved.iter().map(system).collect();
+        systems.dedup();
+        let systems = systems.join(" and ");
+        if served.is_empty() {
+            return Some(format!(
+                "{says}, and comfy.lock serves {systems} alone ([python] platforms): it may not load"
             ));
         }
-        out
+        let words: Vec<&str> = served.iter().map(|p| p.word()).collect();
+        Some(format!(
+            "{says}, and comfy.lock serves {systems} too, where it may not load; if you use this \
+             comfy.lock on no {systems} machine: [python] platforms = {}",
+            quoted_list(&words)
+        ))
     }
 
     fn unread_remark(&self, name: &str) -> String {
@@ -230,17 +262,14 @@ fn named_systems(table: &toml::Table) -> Vec<String> {
     systems.collect()
 }
 
-/// Returns whether a classifier's system is one that comfy runs on.
-fn is_ours(system: &str) -> bool {
-    [
-        "OS Independent",
-        "Linux",
-        "POSIX",
-        "Unix",
-        "MacOS",
-        "MacOS X",
-    ]
-    .contains(&system)
+/// Returns whether a classifier's system is that of a platform.
+fn means(system: &str, platform: LockPlatform) -> bool {
+    match system {
+        "OS Independent" | "POSIX" | "Unix" => true,
+        "Linux" => !platform.is_macos(),
+        "MacOS" | "MacOS X" => platform.is_macos(),
+        _ => false,
+    }
 }
 
 /// The places that start pip; not those that only tell a person to.
@@ -292,10 +321,45 @@ mod tests {
     }
 
     #[test]
+    fn systems_of_the_lock_that_a_node_does_not_name_are_told() {
+        let says = |classifiers: &[&str], platforms: &[LockPlatform]| {
+            let all: Vec<String> = classifiers
+                .iter()
+                .map(|c| format!("Operating System :: {c}"))
+                .collect();
+            let project = format!("[project]\nclassifiers = {}\n", quoted_list(&all));
+            let facts = facts(&[("pyproject.toml", &project)], &[]);
+            facts.remarks("a", None, platforms).join("\n")
+        };
+        let all = &LockPlatform::ALL;
+        let linux = &LockPlatform::ALL.map(|p| (!p.is_macos()).then_some(p));
+        let linux: Vec<LockPlatform> = linux.iter().flatten().copied().collect();
+        let cases = [
+            says(&["POSIX :: Linux"], all),
+            says(&["POSIX :: Linux", "Microsoft :: Windows"], all),
+            says(&["MacOS :: MacOS X"], all),
+            says(&["MacOS"], &linux),
+            // Nothing to tell.
+            says(&["POSIX :: Linux"], &linux),
+            says(&["POSIX :: Linux", "MacOS"], all),
+            says(&["OS Independent"], all),
+            says(&["POSIX"], all),
+            says(&[], all),
+        ];
+        insta::assert_snapshot!(cases.join("\n"), @r#"
+        node.a: its pyproject.toml says that it is for Linux, and comfy.lock serves macOS too, where it may not load; if you use this comfy.lock on no macOS machine: [python] platforms = ["linux-x86_64", "linux-aarch64"]
+        node.a: its pyproject.toml says that it is for Linux, Windows, and comfy.lock serves macOS too, where it may not load; if you use this comfy.lock on no macOS machine: [python] platforms = ["linux-x86_64", "linux-aarch64"]
+        node.a: its pyproject.toml says that it is for MacOS X, and comfy.lock serves Linux too, where it may not load; if you use this comfy.lock on no Linux machine: [python] platforms = ["macos-arm64"]
+        node.a: its pyproject.toml says that it is for MacOS, and comfy.lock serves Linux alone ([python] platforms): it may not load
+        "#);
+    }
+
+    #[test]
     fn what_a_tree_shows_is_told_with_the_line_that_helps() {
         let says = |files: &[(&str, &str)], read: &[&str]| {
             let core = Version::from_str("0.3.64").unwrap();
-            facts(files, read).remarks("a", Some(&core)).join("\n")
+            let all = facts(files, read).remarks("a", Some(&core), &LockPlatform::ALL);
+            all.join("\n")
         };
         let project = "[project]\nclassifiers = [\"Operating System :: Microsoft :: Windows\"]\n\
             [tool.comfy]\nrequires-comfyui = \">=0.3.68\"\n";

@@ -14,6 +14,7 @@ pub(crate) mod reserved_paths;
 pub(crate) mod schema;
 pub(crate) mod source;
 pub(crate) mod starter;
+pub(crate) mod type_errors;
 mod validate;
 mod values;
 pub(crate) mod wheel_sources;

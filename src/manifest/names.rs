@@ -172,6 +172,15 @@ pub(crate) fn repo_key(url: &str) -> String {
         .replace("//www.github.com/", "//github.com/")
 }
 
+/// Checks whether comfy.toml can name a model's file, as it was read from the disk.
+pub(crate) fn check_model_file(path: &str) -> Result<(), &'static str> {
+    check_relative(path)?;
+    if path.contains('\u{fffd}') {
+        return Err("is not UTF-8");
+    }
+    Ok(())
+}
+
 /// Checks a path inside a tree: relative, clean, without control characters.
 pub(crate) fn check_relative(path: &str) -> Result<(), &'static str> {
     if path.is_empty() || path.len() > 1024 {

@@ -6,6 +6,8 @@ use std::sync::OnceLock;
 use bytestring::ByteString;
 use toml_edit::{Document, Item, Value};
 
+use crate::problem::Problem;
+
 /// A TOML file with the positions of its keys.
 #[derive(Debug, Clone)]
 pub(crate) struct TomlSource {
@@ -60,6 +62,17 @@ impl TomlSource {
     /// Returns the folder of the file.
     pub(crate) fn folder(&self) -> Option<&Path> {
         self.path.parent()
+    }
+
+    /// Returns a problem for the first line that git writes at a conflict.
+    pub(crate) fn unresolved_conflict(&self) -> Option<Problem> {
+        let line = |begin: &str| self.text.lines().position(|l| l.starts_with(begin));
+        let first = line("<<<<<<< ").filter(|_| line(">>>>>>> ").is_some())?;
+        Some(Problem::new(format!(
+            "{}:{}:1: the file contains an unresolved merge conflict",
+            self.file_name(),
+            first + 1
+        )))
     }
 
     /// Returns the file's own name, which messages use.

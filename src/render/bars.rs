@@ -127,6 +127,9 @@ impl Progress for CountedBar {
                 bar.set_style(style);
             }
             bar.set_prefix(self.name.clone());
+            // What was there before is no speed.
+            bar.set_position(position);
+            bar.reset_eta();
             bar
         });
         if let Ok(detail) = self.detail.lock()

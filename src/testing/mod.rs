@@ -498,6 +498,7 @@ pub(crate) fn desired(tables: &str, locked: &Locked) -> Desired {
         },
         data_home: "/home/alice/data".into(),
         repository: "/repo".into(),
+        in_repository: true,
     };
     Desired::new(&manifest, &lock, &lock.render().into(), &cx).unwrap()
 }

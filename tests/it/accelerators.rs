@@ -258,7 +258,7 @@ fn what_an_accelerator_cannot_have_is_told_with_its_name() {
     let said = m.w.one("lock");
     insta::assert_snapshot!(said, @r#"
     $ comfy lock
-    error: Python packages for cpu: No solution found when resolving dependencies for split (markers: platform_machine == 'x86_64' and sys_platform == 'linux')
+    error: Python packages for cpu, cuda-12.8, rocm-7.2: No solution found when resolving dependencies for split (markers: platform_machine == 'x86_64' and sys_platform == 'linux')
         Because there is no version of torch==2.12.0 and comfy.toml depends on torch==2.12.0, we can conclude that what comfy.toml asks for cannot be had.
         And because comfy.lock has to serve comfy.toml, we can conclude that no set of packages fits all.
         Who asked:
@@ -266,6 +266,8 @@ fn what_an_accelerator_cannot_have_is_told_with_its_name() {
           comfy.toml  [python] requirements  torch==2.12.0
       hint: the index has no such version; to take one that it has: [python] overrides = ["torch"]
       hint: machines with cpu take torch, torchvision, triton, triton-rocm from index "cpu" only: choose versions that are there, or remove the accelerator from [python] indexes
+      hint: machines with cuda-12.8 take torch, torchvision, triton, triton-rocm from index "cuda" only: choose versions that are there, or remove the accelerator from [python] indexes
+      hint: machines with rocm-7.2 take torch, torchvision, triton, triton-rocm from index "rocm" only: choose versions that are there, or remove the accelerator from [python] indexes
     exit 1
     "#);
     m.w.edit("torch==2.12.0", "torch>=2.11.0+cu128");
@@ -275,6 +277,59 @@ fn what_an_accelerator_cannot_have_is_told_with_its_name() {
       hint: write `name==1.2`
     exit 1
     "#);
+}
+
+#[test]
+fn all_that_an_accelerator_lacks_is_told_in_one_round() {
+    let Some(m) = Machines::new() else { return };
+    // Its torch alone asks for two without a wheel for aarch64, and for one that no index has.
+    let needs = [
+        "nv-x",
+        "nv-y",
+        "nv-z",
+        "nv-cu12",
+        "triton ; platform_machine == 'x86_64'",
+    ];
+    torch("2.12.0+cu128", "cuda", &[X86, ARM], &needs)
+        .into_iter()
+        .for_each(|f| m.cuda.add(f));
+    for name in ["nv-x", "nv-y"] {
+        m.w.index.add(release(name, "1.0").tag(X86).wheel());
+    }
+    m.w.python(&m.settings(&["cuda"]).replace(
+        "platforms =",
+        "requirements = [\"torch==2.12.0\"]\nplatforms =",
+    ));
+    let said = m.w.one("lock");
+    insta::assert_snapshot!(said, @r#"
+    $ comfy lock
+    error: Python packages: 3 packages cannot be had as they are asked for:
+        the index has no package nv-z, which machines with cuda-12.8 need
+          torch asks for it
+        nv-x has no wheel for linux-aarch64 with cuda-12.8
+          torch asks for it
+        nv-y has no wheel for linux-aarch64 with cuda-12.8
+          torch asks for it
+      hint: with this in comfy.toml it locks: [python] overrides = ["nv-z ; sys_platform == 'darwin'", "nv-x ; platform_machine != 'aarch64'", "nv-y ; platform_machine != 'aarch64'"]
+      hint: machines with cuda-12.8 take torch, torchvision, triton, triton-rocm from index "cuda" only: choose versions that are there, or remove the accelerator from [python] indexes
+    exit 1
+    "#);
+    // What it says to write locks, and other machines have what they had.
+    let line = said
+        .lines()
+        .find_map(|l| l.split_once("it locks: [python] "));
+    let (_, line) = line.expect("a line to write");
+    m.w.edit("platforms =", &format!("{line}\nplatforms ="));
+    ok(&m.w, "lock");
+    let lock = m.w.lock();
+    let on = |platform: &str, card: &str| {
+        let all = chosen(&lock, platform, card);
+        let names = all.keys().filter(|n| n.starts_with("nv-"));
+        names.cloned().collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(on("linux-x86_64", "cuda-12.8"), "nv-cu12 nv-x nv-y");
+    assert_eq!(on("linux-aarch64", "cuda-12.8"), "nv-cu12");
+    assert_eq!(on("linux-aarch64", "default"), "nv-cu13");
 }
 
 #[test]

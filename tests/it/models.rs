@@ -1266,7 +1266,7 @@ fn safetensors_are_checked_when_they_are_locked_and_told_by_name() {
     let said = w
         .ok(&["model", "x.safetensors"])
         .replace(&sha256(&good), "SHA256");
-    insta::assert_snapshot!(said, @r#"
+    insta::assert_snapshot!(said, @r"
     model          loras/x.safetensors
     share          models
     source         hf://org/repo/good.safetensors
@@ -1274,11 +1274,11 @@ fn safetensors_are_checked_when_they_are_locked_and_told_by_name() {
     size           15.9 KiB (16258 bytes)
     sha256         SHA256
     file           ROOT/share/loras/x.safetensors
-    format         safetensors: 1 tensor, 8000 numbers, F16 1
+    format         safetensors: 1 tensor (F16), 8000 numbers
     architecture   LoRA (sdxl_base_v1-0)
     licence        CreativeML \u{1b}[2J
     trigger words  xyz style, cat
-    "#);
+    ");
     assert!(
         w.fails(&["model", "y.safetensors"])
             .contains("did you mean `x.safetensors`?")

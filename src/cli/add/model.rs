@@ -178,11 +178,7 @@ fn models_on_disk(project: &ComfyProject, only: Option<&str>) -> Result<(Vec<New
                 && !project.manifest.models.contains_key(path.as_str())
         });
         for (path, n) in there {
-            if let Err(why) = names::check_relative(&path).and(if path.contains('\u{fffd}') {
-                Err("is not UTF-8")
-            } else {
-                Ok(())
-            }) {
+            if let Err(why) = names::check_model_file(&path) {
                 render::print_warning(&format!("{name}: \"{path}\" {why}: skipped"));
                 continue;
             }

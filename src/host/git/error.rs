@@ -164,7 +164,8 @@ impl From<GitError> for Problem {
         match e.kind {
             GitErrorKind::Own(p) => p,
             GitErrorKind::Unreachable => p.of_kind(ProblemKind::Unreachable).with_hint(
-                "check the network; `comfy apply --offline` uses only what is in the store",
+                "check the network and run it again; with --offline, `comfy lock` and `comfy apply` \
+                 use only what was fetched before",
             ),
             GitErrorKind::NoRepository { of_comfy_toml } => p.with_hint(if of_comfy_toml {
                 "no such public repository: check owner and name"

@@ -114,8 +114,9 @@ pub(crate) fn serve<C: RoleConfig>(
     match asked.and_then(|config| role(config, &mut report)) {
         Ok(code) => ExitCode::from(code),
         Err(p) => {
+            let exit = p.exit();
             report.fail(&p, tell);
-            ExitCode::FAILURE
+            ExitCode::from(exit)
         }
     }
 }

@@ -148,7 +148,16 @@ pub(crate) fn pinned_hash(chosen: &ChosenUv) -> Option<&'static str> {
 }
 
 fn with_own_hint(p: Problem) -> Problem {
-    p.with_hint("or install uv yourself and put it into PATH, or name it with COMFY_UV")
+    // rustls's word for a proxy that decrypts TLS with certificates of its own.
+    let is_foreign = p.message.contains("UnknownIssuer");
+    let p = p.with_hint("install uv yourself and put it into PATH, or name it with COMFY_UV");
+    if is_foreign {
+        return p.with_hint(
+            "behind a proxy that decrypts TLS, name a file with its certificate: \
+             SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt",
+        );
+    }
+    p
 }
 
 /// COMFY_UV, and what to call it. `must`: one that does not run is an error.

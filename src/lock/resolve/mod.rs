@@ -11,6 +11,7 @@ mod own_wheels;
 mod packages;
 mod parts;
 mod pins;
+mod refusals;
 mod settle;
 mod submodules;
 mod torch;
@@ -245,7 +246,7 @@ fn node_remarks(
     let is_enabled = |name: &str| manifest.nodes.get(name).is_some_and(|n| n.enabled);
     let enabled = all.iter().filter(|(name, _)| is_enabled(name));
     enabled
-        .flat_map(|(name, facts)| facts.remarks(name, core.as_ref()))
+        .flat_map(|(name, facts)| facts.remarks(name, core.as_ref(), &manifest.python.platforms))
         .collect()
 }
 

@@ -254,6 +254,7 @@ impl<'a> PackageQuestion<'a> {
             limit: Mutex::new(limit),
             core_pins: core_pins(asks, &manifest.python.overrides),
             lacks: Mutex::default(),
+            routes: Mutex::default(),
         })
     }
 
@@ -287,6 +288,7 @@ impl<'a> PackageQuestion<'a> {
                 return Some(Refusal {
                     problem,
                     lacks: Vec::new(),
+                    routes: BTreeSet::new(),
                 });
             }
         };

@@ -27,6 +27,8 @@ const MAX_HELD: usize = 6;
 pub(super) struct Refusal {
     pub problem: Problem,
     pub lacks: Vec<PackageLack>,
+    /// Where the machines with an accelerator that lack something take their packages from.
+    pub routes: BTreeSet<String>,
 }
 
 /// The manifest with what settles the refusals so far.
@@ -215,6 +217,8 @@ pub(super) struct SettledDraft {
     pub draft: ManifestDraft,
     /// What was lacking, a line each.
     told: Vec<String>,
+    /// As [`Refusal::routes`].
+    routes: BTreeSet<String>,
     /// What is still refused; `None`: nothing.
     pub refusal: Option<Refusal>,
 }
@@ -226,7 +230,7 @@ pub(super) fn settle_all(
     first: Option<Refusal>,
     solve: &dyn Fn(&ManifestDraft) -> Option<Refusal>,
 ) -> SettledDraft {
-    let mut told: Vec<String> = Vec::new();
+    let (mut told, mut routes) = (Vec::new(), BTreeSet::new());
     // How often each package was settled; the next way is taken where one was not enough.
     let mut tried: BTreeMap<String, usize> = BTreeMap::new();
     let mut refusal = first;
@@ -242,6 +246,7 @@ pub(super) fn settle_all(
         if open.is_empty() {
             break;
         }
+        routes.extend(r.routes.iter().cloned());
         for lack in open {
             let n = tried.entry(lack.package.clone()).or_default();
             if *n == 0 {
@@ -250,6 +255,12 @@ pub(super) fn settle_all(
             match (&lack.kind, *n) {
                 (LackKind::Platforms { marker, .. }, 0) if marker != NOWHERE => {
                     draft.override_with(&lack.package, marker);
+                }
+                (LackKind::Wheels | LackKind::Package, 0) if lack.kept_where.is_some() => {
+                    draft.override_with(
+                        &lack.package,
+                        lack.kept_where.as_deref().unwrap_or(NOWHERE),
+                    );
                 }
                 (LackKind::Platforms { .. }, n) => draft.leave_out(&lack.package, n > 1),
                 (LackKind::Wheels | LackKind::Package, n) => draft.leave_out(&lack.package, n > 0),
@@ -261,6 +272,7 @@ pub(super) fn settle_all(
     SettledDraft {
         draft,
         told,
+        routes,
         refusal,
     }
 }
@@ -325,6 +337,7 @@ impl SettledDraft {
         let SettledDraft {
             draft,
             told,
+            routes,
             refusal,
         } = self;
         if let Some(r) = refusal.as_ref().filter(|r| r.problem.is_interrupted()) {
@@ -350,6 +363,7 @@ impl SettledDraft {
                 };
                 last.hints.push(format!("{begin}{line}"));
             }
+            last.hints.extend(routes);
         }
         problems.extend(refusal.map(|r| r.problem));
         Problem::from_many(problems)
@@ -358,16 +372,25 @@ impl SettledDraft {
 
 /// `decord has no wheel for macos-arm64`, and who asks for it.
 fn lack_line(lack: &PackageLack, draft: &ManifestDraft) -> String {
+    let cards: Vec<&str> = lack.accelerators.iter().map(String::as_str).collect();
+    let cards = match &cards[..] {
+        [] => String::new(),
+        cards => format!(" with {}", cards.join(", ")),
+    };
+    let package = &lack.package;
     let what = match &lack.kind {
         LackKind::Platforms { missing, .. } => {
             let words: Vec<&str> = missing.iter().map(|p| p.word()).collect();
-            format!("{} has no wheel for {}", lack.package, words.join(", "))
+            format!("{package} has no wheel for {}{cards}", words.join(", "))
         }
-        LackKind::Wheels => format!(
-            "{} has no wheel, and comfy builds nothing from source",
-            lack.package
-        ),
-        LackKind::Package => format!("the index has no package {}", lack.package),
+        LackKind::Wheels if cards.is_empty() => {
+            format!("{package} has no wheel, and comfy builds nothing from source")
+        }
+        LackKind::Wheels => format!("{package} has no wheel for machines{cards}"),
+        LackKind::Package if cards.is_empty() => format!("the index has no package {package}"),
+        LackKind::Package => {
+            format!("the index has no package {package}, which machines{cards} need")
+        }
     };
     let lines = draft.lines_of(&lack.package);
     if lines.is_empty() {
@@ -406,6 +429,7 @@ mod tests {
             Some(Refusal {
                 problem: Problem::new(text),
                 lacks: Vec::new(),
+                routes: BTreeSet::new(),
             })
         };
         let held = |first: &str, then: &dyn Fn(&ManifestDraft) -> Option<Refusal>| {

@@ -7,15 +7,14 @@ use std::sync::Mutex;
 use rayon::prelude::*;
 
 use super::pins::{Pins, is_older, public_versions};
-use super::settle::Refusal;
-use super::{own_wheels, torch};
+use super::{own_wheels, refusals, torch};
 use crate::lock::LockedPython;
 use crate::lock::python::{GatheredWheel, PackageResolver, PartRequirements, normalize_name};
 use crate::lock::uv::UvError;
 use crate::lock::uv::request::{
     self, AgeLimit, PackageUpdates, PreferredVersion, ResolutionQuestion,
 };
-use crate::lock::uv::response::lacks::{PackageLack, read_lacks};
+use crate::lock::uv::response::lacks::PackageLack;
 use crate::lock::uv::response::{self, SolvedVariant, public_version};
 use crate::lock::uv::variant::{LockVariant, routed_packages};
 use crate::manifest::{Manifest, PythonSettings};
@@ -45,8 +44,10 @@ pub(super) struct VariantSolver<'a> {
     pub limit: Mutex<AgeLimit>,
     /// What ComfyUI pins to one version.
     pub core_pins: BTreeSet<String>,
-    /// What the last refusal says that packages lack, on machines without an accelerator.
+    /// What the last refusals say that packages lack.
     pub lacks: Mutex<Vec<PackageLack>>,
+    /// As [`super::settle::Refusal::routes`].
+    pub routes: Mutex<BTreeSet<String>>,
 }
 
 /// A variant with its answer.
@@ -96,8 +97,11 @@ impl VariantSolver<'_> {
                 solved: base,
             }];
             let mut again = false;
-            for (variant, attempt) in accelerated.iter().zip(attempts) {
-                match attempt? {
+            for (variant, attempt) in accelerated
+                .iter()
+                .zip(refusals::all_or_every_refusal(&accelerated, attempts)?)
+            {
+                match attempt {
                     PinnedAttempt::Solved(solved) => answers.push(SolvedLock {
                         variant: variant.clone(),
                         solved,
@@ -142,7 +146,6 @@ impl VariantSolver<'_> {
             .iter()
             .map(|(part, l)| (part.clone(), lines(l)))
             .collect();
-        // All of them, so that of several refusals the first is always the same one.
         let answers: Vec<Result<SolvedVariant>> = accelerated
             .par_iter()
             .map(|v| {
@@ -150,7 +153,7 @@ impl VariantSolver<'_> {
                     .map_err(|e| self.explained(e, v))
             })
             .collect();
-        let answers: Vec<SolvedVariant> = answers.into_iter().collect::<Result<_>>()?;
+        let answers = refusals::all_or_every_refusal(accelerated, answers)?;
         let mut lowest: BTreeMap<String, String> = BTreeMap::new();
         for p in answers.iter().flat_map(|a| &a.packages) {
             if routed.contains(&p.name) {
@@ -374,63 +377,8 @@ impl VariantSolver<'_> {
         true
     }
 
-    pub(super) fn refusal(&self, problem: Problem) -> Refusal {
-        Refusal {
-            problem,
-            lacks: self.lacks.lock().unwrap_or_else(|e| e.into_inner()).clone(),
-        }
-    }
-
     pub(super) fn limit(&self) -> AgeLimit {
         self.limit.lock().unwrap_or_else(|e| e.into_inner()).clone()
-    }
-
-    fn explained(&self, e: UvError, variant: &LockVariant) -> Problem {
-        let parts = self.members.iter().enumerate();
-        let parts = parts.map(|(i, (part, _))| (format!("comfy-part-{i}"), part.clone()));
-        let no_solution = response::is_no_solution(&e);
-        if variant.accelerator.is_none() {
-            *self.lacks.lock().unwrap_or_else(|e| e.into_inner()) =
-                read_lacks(&e, &variant.platforms);
-        }
-        let p = response::explain_no_solution(
-            e,
-            &parts.collect(),
-            &variant.platforms,
-            self.asks,
-            self.manifest,
-        );
-        let Some(a) = variant.accelerator.as_ref().filter(|_| !p.is_interrupted()) else {
-            return p;
-        };
-        let routes = variant.routes(&self.manifest.python.indexes);
-        let mut by_index: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-        for (package, from) in &routes {
-            for (index, _) in from {
-                by_index.entry(index).or_default().push(package);
-            }
-        }
-        let own: Vec<String> = by_index
-            .iter()
-            .map(|(index, packages)| format!("{} from index \"{index}\"", packages.join(", ")))
-            .collect();
-        let of = format!("Python packages for {}: ", a.word());
-        let p = Problem {
-            message: match p.message.strip_prefix("Python packages: ") {
-                Some(rest) => format!("{of}{rest}"),
-                None => format!("{of}{}", p.message),
-            },
-            ..p
-        };
-        if !no_solution {
-            return p;
-        }
-        p.with_hint(format!(
-            "machines with {} take {} only: choose versions that are there, or remove \
-             the accelerator from [python] indexes",
-            a.word(),
-            own.join(" and ")
-        ))
     }
 }
 

@@ -13,9 +13,10 @@ use std::path::Path;
 
 use bytestring::ByteString;
 
+use super::type_errors::explain_type;
 use super::{wire, *};
 use crate::problem::Problem;
-use crate::text::did_you_mean;
+use crate::text::{did_you_mean, escape_text};
 
 const KNOWN_VERSION: i64 = 1;
 const DEFAULT_REPO: &str = "https://github.com/Comfy-Org/ComfyUI";
@@ -82,7 +83,13 @@ fn read_source(
             "write them in one form",
         );
     }
+    let is_newer = wire.version.is_some_and(|v| v > KNOWN_VERSION);
     let manifest = check.check_manifest(wire, models);
+    if is_newer {
+        // Whatever else seems wrong may be right in that version.
+        check.problems.truncate(1);
+        check.more = 0;
+    }
     if check.more > 0 {
         check
             .problems
@@ -144,12 +151,8 @@ fn deep_merge(base: &mut toml::Table, over: toml::Table) {
 fn located_problem(source: &TomlSource, e: &toml::de::Error) -> Problem {
     let place = source.place_of_offset(e.span().map_or(0, |s| s.start));
     let message = e.message().replace('\n', "; ");
-    if let Some(line) = conflict_line(&source.text) {
-        return Problem::new(format!(
-            "{}:{line}:1: the file contains an unresolved merge conflict",
-            source.file_name()
-        ))
-        .with_hint(
+    if let Some(conflict) = source.unresolved_conflict() {
+        return conflict.with_hint(
             "keep one side of each conflict and remove the lines with <<<<<<<, ======= and >>>>>>>",
         );
     }
@@ -162,16 +165,17 @@ fn located_problem(source: &TomlSource, e: &toml::de::Error) -> Problem {
             None => p.with_hint(format!("known here: {}", known.join(", "))),
         };
     }
-    Problem::new(format!("{place}: {message}"))
-}
-
-/// Returns the number of the first line that git writes at a conflict.
-fn conflict_line(text: &str) -> Option<usize> {
-    let begins = |line: &str| line.starts_with("<<<<<<< ");
-    let at = text.lines().position(begins)?;
-    text.lines()
-        .any(|l| l.starts_with(">>>>>>> "))
-        .then_some(at + 1)
+    let raw = e.span().and_then(|span| source.text.get(span));
+    match explain_type(&message, raw.unwrap_or_default()) {
+        Some(mistake) => {
+            let p = Problem::new(format!("{place}: {}", escape_text(&mistake.message)));
+            match mistake.write {
+                Some(write) => p.with_hint(format!("write {}", escape_text(&write))),
+                None => p,
+            }
+        }
+        None => Problem::new(format!("{place}: {message}")),
+    }
 }
 
 pub(super) struct ManifestCheck {

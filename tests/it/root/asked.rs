@@ -171,7 +171,7 @@ fn what_is_somebody_elses_is_not_adopted() {
             ("sandbox_user = \"svc\"", "user.svc runs 1 program"),
             (
                 "sandbox_user = \"mallory\"\nadopt = \"yes\"",
-                "comfy.toml:5:9: invalid type: string \"yes\", expected a boolean",
+                "comfy.toml:5:9: expected true or false, found \"yes\"",
             ),
             // A word for the account is none for somebody's group.
             (

@@ -339,6 +339,15 @@ fn exec_is_as_confined_as_comfyui() {
             text.contains("Permission denied") || text.contains("No such file"),
             "{text}"
         );
+        // Without `--` too; a program that is not there is told as a shell tells it.
+        let out = m.root(&["exec", "sh", "-c", "exit 4"]);
+        assert_eq!(out.status.code(), Some(4), "{}", said(&out));
+        let out = m.root(&["exec", "nosuch"]);
+        assert!(
+            out.status.code() == Some(127) && said(&out).contains("could not start nosuch"),
+            "{}",
+            said(&out)
+        );
     });
 }
 

@@ -1075,7 +1075,7 @@ fn what_was_there_before_is_adopted_and_stays() {
         let told = said(&out);
         let backup = told
             .lines()
-            .find_map(|l| l.split_once("quarantine go to = \"")?.1.strip_suffix('"'))
+            .find_map(|l| l.split_once("the quarantine are in ")?.1.strip_suffix('.'))
             .expect(&told);
         assert!(m.sh(&format!("ls {backup}")).contains("user"));
         assert_eq!(m.sh("getent group comfyshared | cut -d: -f3"), "777");

@@ -17,6 +17,54 @@ pub(crate) struct PackageLack {
     pub kind: LackKind,
     /// Packages that ask for it, as far as the refusal says so.
     pub by: BTreeSet<String>,
+    /// The accelerators whose machines lack it, if those without one do not.
+    pub accelerators: BTreeSet<String>,
+    /// A marker of the platforms on which nobody lacks it.
+    pub kept_where: Option<String>,
+}
+
+impl PackageLack {
+    /// The same for machines with an accelerator, on these platforms of all that the lock serves:
+    /// the others keep the package.
+    pub(crate) fn for_accelerator(
+        self,
+        accelerator: &str,
+        platforms: &[LockPlatform],
+        all: &[LockPlatform],
+    ) -> PackageLack {
+        let served: BTreeSet<LockPlatform> = platforms.iter().copied().collect();
+        PackageLack {
+            kept_where: marker_without(&served, all).filter(|marker| marker != NOWHERE),
+            kind: match self.kind {
+                LackKind::Platforms { missing, .. } => LackKind::of_platforms(missing, all),
+                kind => kind,
+            },
+            accelerators: BTreeSet::from([accelerator.to_string()]),
+            ..self
+        }
+    }
+
+    /// Adds what another variant of the lock lacks: a package that is there already lacks both.
+    pub(crate) fn merge_into(self, lacks: &mut Vec<PackageLack>, all: &[LockPlatform]) {
+        let Some(known) = lacks.iter_mut().find(|l| l.package == self.package) else {
+            lacks.push(self);
+            return;
+        };
+        known.by.extend(self.by);
+        if known.kept_where != self.kept_where {
+            known.kept_where = None;
+        }
+        if known.accelerators.is_empty() || self.accelerators.is_empty() {
+            known.accelerators.clear();
+        } else {
+            known.accelerators.extend(self.accelerators);
+        }
+        if let (LackKind::Platforms { missing, .. }, LackKind::Platforms { missing: more, .. }) =
+            (&known.kind, self.kind)
+        {
+            known.kind = LackKind::of_platforms(missing.union(&more).copied().collect(), all);
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +78,13 @@ pub(crate) enum LackKind {
     Wheels,
     /// The index does not have it.
     Package,
+}
+
+impl LackKind {
+    fn of_platforms(missing: BTreeSet<LockPlatform>, all: &[LockPlatform]) -> LackKind {
+        let marker = marker_without(&missing, all).unwrap_or_else(|| NOWHERE.into());
+        LackKind::Platforms { missing, marker }
+    }
 }
 
 /// Reads what is lacking; empty where the refusal is about something else too, such as the age of
@@ -47,6 +102,8 @@ pub(crate) fn read_lacks(e: &UvError, platforms: &[LockPlatform]) -> Vec<Package
             by: askers(text, &package),
             package,
             kind: LackKind::Platforms { missing, marker },
+            accelerators: BTreeSet::new(),
+            kept_where: None,
         })
         .collect();
     let plain = without_braces(text);
@@ -77,6 +134,8 @@ pub(crate) fn read_lacks(e: &UvError, platforms: &[LockPlatform]) -> Vec<Package
                     by: askers(&plain, &package),
                     package,
                     kind: kind.clone(),
+                    accelerators: BTreeSet::new(),
+                    kept_where: None,
                 });
             }
         }
