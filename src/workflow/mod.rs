@@ -50,6 +50,7 @@ pub(crate) struct NamedModel {
     /// The folder of its kind, such as `checkpoints`.
     pub directories: BTreeSet<String>,
     pub sha256: BTreeSet<String>,
+    pub blake3: BTreeSet<String>,
 }
 
 impl Workflow {
@@ -159,12 +160,24 @@ impl Workflow {
             let text = |key: &str| m[key].as_str().map(str::to_string);
             found.urls.extend(text("url"));
             found.directories.extend(text("directory"));
-            let is_sha256 = text("hash_type").is_none_or(|t| t.eq_ignore_ascii_case("sha256"));
-            found.sha256.extend(
-                text("hash")
-                    .map(|h| h.to_lowercase())
-                    .filter(|h| is_sha256 && names::is_sha256(h)),
-            );
+            let hash = text("hash").unwrap_or_default().to_lowercase();
+            // ComfyUI's assets write `blake3:` before the digits.
+            let (kind, digits) = match hash.split_once(':') {
+                Some((kind, digits)) => (kind.to_string(), digits),
+                None => (
+                    text("hash_type").map_or("sha256".into(), |t| t.to_lowercase()),
+                    hash.as_str(),
+                ),
+            };
+            // Both have 64 digits.
+            if !names::is_sha256(digits) {
+                continue;
+            }
+            match kind.as_str() {
+                "sha256" => drop(found.sha256.insert(digits.into())),
+                "blake3" => drop(found.blake3.insert(digits.into())),
+                _ => {}
+            }
         }
     }
 
@@ -286,11 +299,13 @@ mod tests {
                         "loras",
                     },
                     sha256: {},
+                    blake3: {},
                 },
                 "style/a.safetensors": NamedModel {
                     urls: {},
                     directories: {},
                     sha256: {},
+                    blake3: {},
                 },
             },
         }
