@@ -214,6 +214,11 @@ impl<'a> TryRunner<'a> {
         };
         let live = live_name(&self.desired.paths);
         back().map_err(|p| {
+            // What git and uv say of a Ctrl-C is of no interest; the way to go on is.
+            let p = match signals::is_interrupted() {
+                true => Problem::interrupted(),
+                false => p,
+            };
             p.with_prefix("could not go back to comfy.lock: ").with_hint(format!(
                 "this machine has what the bisect tried last ({live}): `comfy bisect --reset` or \
                  `comfy apply` goes back"

@@ -16,6 +16,25 @@ const CORE: &str = "comfy-core";
 /// Nodes of the editor itself, which no Python has.
 const OF_EDITOR: &[&str] = &["Note", "MarkdownNote", "Reroute", "PrimitiveNode"];
 
+/// Nodes that the page's scripts of packs make, which no Python has either (ComfyUI-KJNodes
+/// web/js/setgetnodes.js, rgthree-comfy web/comfyui/). Where the editor noted their pack, it counts.
+const OF_PAGES: &[&str] = &[
+    "GetNode",
+    "SetNode",
+    "Bookmark (rgthree)",
+    "Fast Actions Button (rgthree)",
+    "Fast Bypasser (rgthree)",
+    "Fast Groups Bypasser (rgthree)",
+    "Fast Groups Muter (rgthree)",
+    "Fast Muter (rgthree)",
+    "Label (rgthree)",
+    "Mute / Bypass Relay (rgthree)",
+    "Mute / Bypass Repeater (rgthree)",
+    "Node Collector (rgthree)",
+    "Random Unmuter (rgthree)",
+    "Reroute (rgthree)",
+];
+
 /// What a workflow names.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Workflow {
@@ -136,6 +155,7 @@ impl Workflow {
                 PackName::Registry(id.to_lowercase())
             }
             (_, Some(aux)) if is_github_name(aux) => PackName::GitHub(aux.to_string()),
+            _ if OF_PAGES.contains(&class) => return,
             _ => {
                 self.classes.insert(class.into());
                 return;
@@ -253,6 +273,7 @@ mod tests {
             { "type": "Seed (rgthree)", "properties": { "aux_id": "rgthree/rgthree-comfy", "ver": "5f2d8a1559121c0b6f4ff7b2a4a1e8ab8e1d0001" } },
             { "type": "Odd", "properties": { "aux_id": "../x" } },
             { "type": "Note", "widgets_values": ["see x.safetensors"] },
+            { "type": "GetNode", "widgets_values": ["image"] }, { "type": "Label (rgthree)" },
             { "type": "b2f1", "properties": {} },
             { "type": "LoraLoader", "widgets_values": ["style\\a.safetensors", "http://x/y.safetensors"],
               "properties": { "models": [ { "name": "a.safetensors", "url": "https://huggingface.co/o/r/resolve/main/a.safetensors", "directory": "loras",

@@ -54,6 +54,8 @@ pub(super) fn adopt_installation(
         .with_hint("run it as the user whose installation it is")
         .with_hint("`--isolation none` is for machines where ComfyUI runs as root anyway"));
     }
+    // Who may not use it is told before anything is read.
+    let home = machine::primary_owner(target.caller.primary_user.as_deref(), false)?.home;
     let here = std::env::current_dir().context("find the current folder")?;
     let below_here = |path: &Option<PathBuf>| path.as_ref().map(|p| clean_path(&here.join(p)));
     let options = ReadingOptions {
@@ -70,7 +72,6 @@ pub(super) fn adopt_installation(
     if adopted.shares.is_empty() {
         adopted.shares = first_shares(target.shared_root);
     }
-    let home = machine::primary_owner(target.caller.primary_user.as_deref(), false)?.home;
     if target.isolation == IsolationMode::Account && !args.manage_shares {
         note_write_shares(&mut adopted);
     }
