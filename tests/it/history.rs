@@ -785,3 +785,82 @@ fn what_an_update_brings_is_told() {
     health      bad: it exited before it had loaded everything (the import check, TIME)
     "#);
 }
+
+/// Only a node that is off moves: nothing changes here, and the commit is live all the same.
+#[test]
+fn an_apply_that_changes_nothing_makes_its_lock_live() {
+    if !git_or_skip() {
+        return;
+    }
+    let home = Home::new(1);
+    fs::create_dir_all(&home.project).unwrap();
+    home.git(&home.project, &["init", "-q"]);
+    fs::write(
+        home.project.join("comfy.toml"),
+        home.manifest() + "enabled = false\n",
+    )
+    .unwrap();
+    home.ok(&["lock"]);
+    home.git(&home.project, &["add", "comfy.toml", "comfy.lock"]);
+    home.git(&home.project, &["commit", "-qm", "Pin ComfyUI"]);
+    home.ok(&["apply", "--yes", "--no-check"]);
+    home.publish(0, 2);
+    home.ok(&["update", "--commit"]);
+    let live = || -> Vec<bool> {
+        let out = home.comfy(&["history", "--json"]).stdout;
+        let told: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        let is_live = |c: &serde_json::Value| {
+            let periods = c["live"].as_array().unwrap();
+            periods.iter().any(|p| p["until"].is_null())
+        };
+        let commits = told["data"]["commits"].as_array().unwrap();
+        commits.iter().map(is_live).collect()
+    };
+    let said = home.ok(&["apply", "--yes", "--no-check"]);
+    assert!(said.contains("No changes"), "{said}");
+    assert_eq!(live(), [true, false]);
+}
+
+/// The import check judges where no command is given.
+#[test]
+fn a_bisect_without_a_command_takes_what_fails_to_import() {
+    if !git_or_skip() {
+        return;
+    }
+    let home = Home::new(4);
+    let core = Upstream::new(&home.root.join("upstream"), "up/ComfyUI");
+    let files: Vec<(&str, &[u8], u32)> = comfy::demo::files::COMFYUI
+        .iter()
+        .map(|f| (f.path, f.text.as_bytes(), 0o100_644))
+        .collect();
+    core.commit(&files);
+    home.packs[2].commit(&[(
+        "__init__.py",
+        b"raise ImportError('no such thing')\n",
+        0o100_644,
+    )]);
+    fs::create_dir_all(&home.project).unwrap();
+    fs::write(home.project.join("comfy.toml"), home.manifest()).unwrap();
+    home.ok(&["lock"]);
+    home.ok(&["apply", "--yes", "--no-check"]);
+    insta::assert_snapshot!(home.ok(&["bisect", "--yes"]), @r#"
+    node.pack02 breaks it.
+    isolation = "none": ComfyUI and its nodes have all your rights; nothing is protected.
+    Searching 4 enabled nodes: at most 3 starts beside 2 to begin with. Each half is applied here; then this machine goes back to comfy.lock.
+    Loading everything once…
+        node.pack02 failed to import: no such thing
+     1. what is live now: bad
+    Loading everything once…
+     2. with no node enabled: good
+    Loading everything once…
+     3. the first 2 of 4, up to node.pack01: good
+    Loading everything once…
+        node.pack02 failed to import: no such thing
+     4. the first 3 of 4, up to node.pack02: bad
+    Loading everything once…
+        node.pack02 failed to import: no such thing
+     5. node.pack02 alone: bad
+    5 starts; this machine is back at comfy.lock.
+    "#);
+    assert!(home.ok(&["plan"]).contains("No changes"));
+}

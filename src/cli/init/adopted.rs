@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 use bytestring::ByteString;
 use rayon::prelude::*;
 
-use super::losses::{note_packages, note_write_shares, print_summary, refused_node, without_place};
+use super::losses::{
+    note_packages, note_registry_status, note_write_shares, print_summary, refused_node,
+    without_place,
+};
 use super::{Caller, FirstFiles, InitArgs};
 use crate::adopt::manifest_text::{LeftOut, ManifestChoices, write_manifest};
 use crate::adopt::{Adopted, AdoptedModel, AdoptedShare, AdoptedSource, GitPin, Loss};
@@ -213,6 +216,7 @@ impl Draft<'_> {
             self.left_out_models.insert(path);
         }
         self.note_foreign_commits();
+        note_registry_status(&mut self.adopted, &lock);
         if let Some(settings) = settings {
             for told in settings.told {
                 self.adopted.losses.push(Loss::new(
