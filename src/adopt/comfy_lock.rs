@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::document::{list_of, text_of};
 use super::{Adopted, manager_snapshot, packages};
+use crate::manifest::names;
 use crate::text::escape_text;
 
 pub(crate) fn is_lock(v: &Value) -> bool {
@@ -37,13 +38,21 @@ pub(crate) fn read_lock(v: &Value) -> Adopted {
             );
             continue;
         };
-        let hash = sha256_of(model);
-        out.add_model(path, text_of(model, "url"), hash);
-        for more in paths {
-            out.add_model(more, text_of(model, "url"), hash);
+        let (hash, url) = (sha256_of(model), text_of(model, "url"));
+        for path in std::iter::once(path).chain(paths) {
+            out.add_model(&file_in(path, url), url, hash);
         }
     }
     out
+}
+
+/// The path of the file, where only its folder is written.
+fn file_in(path: &str, url: Option<&str>) -> String {
+    let name = url.and_then(|u| u.split(['?', '#']).next()?.rsplit('/').next());
+    match name.filter(|n| names::is_model(n) && !names::is_model(path)) {
+        Some(name) => format!("{}/{name}", path.trim_end_matches('/')),
+        None => path.into(),
+    }
 }
 
 /// Of all the kinds of hashes there, only SHA-256 pins.

@@ -62,7 +62,7 @@ pub(crate) fn read_snapshots(v: &Value) -> Adopted {
             Some(version) if !version.contains("://") && !version.contains('/') => {
                 out.add_package(name, version);
             }
-            _ => out.lose_address(name),
+            _ => out.lose_address(name, None),
         }
     }
     out.python = text_of(s, "pythonVersion").and_then(packages::minor_version);

@@ -6,6 +6,9 @@ use super::document::{is_true, list_of, table_of, text_of};
 use super::{Adopted, GitPin};
 use crate::text::escape_text;
 
+/// The one node of custom_nodes/ that is ComfyUI's.
+pub(crate) const OWN_FILE: &str = "websocket_image_save.py";
+
 pub(crate) fn is_snapshot(v: &Value) -> bool {
     table_of(v, "git_custom_nodes").is_some()
         || table_of(v, "cnr_custom_nodes").is_some()
@@ -44,7 +47,10 @@ pub(crate) fn read_into(out: &mut Adopted, v: &Value) {
                     Some(version) if version.starts_with(|c: char| c.is_ascii_digit()) => {
                         out.add_package(line, version);
                     }
-                    Some(_) => out.lose_address(line.split(['=', '@', ' ']).next().unwrap_or(line)),
+                    Some(address) => {
+                        let name = line.split(['=', '@', ' ']).next().unwrap_or(line);
+                        out.lose_address(name, Some(address));
+                    }
                     None => out.add_freeze_line(line),
                 }
             }
@@ -79,6 +85,10 @@ pub(crate) fn read_core(out: &mut Adopted, pin: Option<&str>) {
 
 /// A node that is one file and of which only the name is known.
 pub(crate) fn lose_file(out: &mut Adopted, name: &str) {
+    // ComfyUI's own tree has it.
+    if name == OWN_FILE {
+        return;
+    }
     out.lose(
         format!(
             "node {}: it is a single file, and only its name is there",

@@ -79,7 +79,7 @@ fn write_head(out: &mut String, a: &Adopted, choices: &ManifestChoices) {
         escape_text(choices.origin)
     );
     if let Some(core) = &a.core {
-        write_pin(out, core);
+        write_pin(out, core, false);
     }
     out.push_str("\n[python]\n");
     if let Some(version) = &a.python {
@@ -113,8 +113,9 @@ fn write_head(out: &mut String, a: &Adopted, choices: &ManifestChoices) {
     }
 }
 
-/// `repo` and `ref`, with what is known of the commit.
-fn write_pin(out: &mut String, pin: &GitPin) {
+/// `repo` and `ref`, with what is known of the commit. One that could not be locked has its commit as
+/// `ref`: nothing else keeps it.
+fn write_pin(out: &mut String, pin: &GitPin, left_out: bool) {
     let note = pin.note.as_ref().map(|n| format!("  # {}", escape_text(n)));
     let _ = writeln!(
         out,
@@ -124,6 +125,9 @@ fn write_pin(out: &mut String, pin: &GitPin) {
     );
     let commit = pin.commit.map(|c| c.to_string());
     match (&pin.git_ref, &commit) {
+        (_, Some(c)) if left_out => {
+            let _ = writeln!(out, "ref  = {}  # what was installed", quoted(c));
+        }
         (Some(r), Some(c)) if r == c => {
             let _ = writeln!(
                 out,
@@ -155,9 +159,10 @@ fn write_pin(out: &mut String, pin: &GitPin) {
 
 fn write_nodes(out: &mut String, nodes: &[AdoptedNode], left_out: &[&str]) {
     for n in nodes {
+        let is_left_out = left_out.contains(&n.name.as_str());
         let mut text = format!("\n[nodes.{}]\n", key(&n.name));
         match &n.source {
-            AdoptedSource::Git(pin) => write_pin(&mut text, pin),
+            AdoptedSource::Git(pin) => write_pin(&mut text, pin, is_left_out),
             AdoptedSource::Registry { id, version } => {
                 let _ = writeln!(text, "registry = {}", quoted(id));
                 if let Some(v) = version {
@@ -178,7 +183,7 @@ fn write_nodes(out: &mut String, nodes: &[AdoptedNode], left_out: &[&str]) {
                 quoted_list(&n.ignore_requirements)
             );
         }
-        push_section(out, &text, left_out.contains(&n.name.as_str()));
+        push_section(out, &text, is_left_out);
     }
 }
 

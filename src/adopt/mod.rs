@@ -11,7 +11,7 @@ mod document;
 pub(crate) mod extra_model_paths;
 mod format;
 pub(crate) mod git_folder;
-mod manager_snapshot;
+pub(crate) mod manager_snapshot;
 pub(crate) mod manifest_text;
 mod packages;
 mod pixeloven;

@@ -55,18 +55,29 @@ impl Adopted {
         if name.starts_with('-') {
             return;
         }
-        self.lose_address(if name.is_empty() { "one" } else { &name });
+        let address = line.split_once(" @ ").map(|(_, address)| address.trim());
+        self.lose_address(if name.is_empty() { "one" } else { &name }, address);
     }
 
-    /// A package that came from an address, and from no index.
-    pub(crate) fn lose_address(&mut self, name: &str) {
+    /// A package that came from an address, and from no index. The address of a wheel that has no
+    /// password in it is shown.
+    pub(crate) fn lose_address(&mut self, name: &str, address: Option<&str>) {
+        let is_wheel = |a: &&str| {
+            let path = a.split(['#', '?']).next().unwrap_or(a);
+            a.starts_with("https://")
+                && path.ends_with(".whl")
+                && !a.contains(['@', '"', '\\', '?'])
+        };
+        let way = match address.filter(is_wheel) {
+            Some(wheel) => format!("[python] wheels = [\"{}\"]", escape_text(wheel)),
+            None => "put its wheel into a folder and name that in [python] wheels".into(),
+        };
         self.lose(
             format!(
                 "Python package {}: it was installed from an address or a folder, which is not pinned",
                 escape_text(name)
             ),
-            "if ComfyUI or a node needs it, put its wheel into a folder and name that in [python] \
-             wheels",
+            format!("if ComfyUI or a node needs it: {way}"),
         );
     }
 }

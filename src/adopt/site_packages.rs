@@ -15,7 +15,7 @@ impl Adopted {
             return;
         };
         if has_address {
-            return self.lose_address(&normalize_name(name));
+            return self.lose_address(&normalize_name(name), None);
         }
         self.add_package(name, version);
     }

@@ -84,7 +84,8 @@ fn a_snapshot_of_the_manager_gives_its_commits_and_names_what_it_does_not_pin() 
             "https://github.com/O/one": {{"hash": "{A}"}},
             "/srv/local": {{"hash": "{A}"}}}},
           "cnr_custom_nodes": {{"kjnodes": "1.0.5", "../evil": "1"}},
-          "file_custom_nodes": [{{"filename": "x\u001b[31m.py", "disabled": false}}],
+          "file_custom_nodes": [{{"filename": "x\u001b[31m.py", "disabled": false}},
+            {{"filename": "websocket_image_save.py", "disabled": false}}],
           "pips": {{"numpy==1.26.4": "", "PyYAML==6.0": "", "einops": "0.8.0", "foo": "git+https://u:hunter2@h.test/foo",
             "bar @ https://u:hunter2@h.test/bar.whl": "", "-e git+https://h.test/r#egg=baz": ""}}}}"#
     );
@@ -130,7 +131,8 @@ fn models_of_a_comfy_lock_keep_their_source_and_only_sha256_pins() {
          models/checkpoints/b.ckpt}}]\n  hashes: [{{hash: abc, type: AutoV2}}]\n- model: c\n  paths: \
          [{{path: ../../etc/passwd}}]\n- model: d\n  url: https://h.test/d?token=hunter2\n  paths: \
          [models/vae/d.pt]\n- model: e\n- model: f\n  url: file:/etc/shadow\n  paths: \
-         [{{path: models/vae/f.pt}}]\ncustom_nodes:\n  comfyui: v0.3.64\n  git_custom_nodes: \
+         [{{path: models/vae/f.pt}}]\n- model: g\n  url: https://h.test/g.safetensors\n  paths: [{{path: \
+         models/checkpoints}}]\ncustom_nodes:\n  comfyui: v0.3.64\n  git_custom_nodes: \
          {{https://github.com/o/r: {{hash: 1234567}}}}\n"
     );
     insta::assert_snapshot!(told(&text), @r#"
@@ -142,6 +144,7 @@ fn models_of_a_comfy_lock_keep_their_source_and_only_sha256_pins() {
     model checkpoints/b.ckpt Some("civitai:42") None
     model vae/d.pt None None
     model vae/f.pt None None
+    model checkpoints/g.safetensors Some("https://h.test/g.safetensors") None
     lost node r: no commit is named, so that it is pinned to what the default branch has today
     lost model "checkpoints/b.ckpt": no SHA-256 is named
     lost model "../../etc/passwd": its path must not contain `.` or `..`
@@ -150,7 +153,41 @@ fn models_of_a_comfy_lock_keep_their_source_and_only_sha256_pins() {
     lost model e: it has no path
     lost model "vae/f.pt": no SHA-256 is named
     lost model "vae/f.pt": its address is none that comfy fetches from
+    lost model "checkpoints/g.safetensors": no SHA-256 is named
     "#);
+}
+
+/// What a failed fetch must not lose: the commit, and the wheel that a package came from.
+#[test]
+fn what_could_not_be_had_keeps_its_pin_in_what_is_told() {
+    let json = format!(
+        r#"{{"comfyui": "{A}", "git_custom_nodes": {{"https://github.com/o/one": {{"hash": "{B}"}}}},
+            "pips": {{"kitchen @ https://h.test/kitchen-1.0-py3-none-any.whl#sha256=00": "",
+              "secret @ https://u:hunter2@h.test/secret-1.0-py3-none-any.whl": ""}}}}"#
+    );
+    let mut adopted = read_file(json.as_bytes()).unwrap();
+    let told: Vec<&str> = adopted.losses.iter().map(|l| l.remedy.as_str()).collect();
+    insta::assert_snapshot!(told.join("\n"), @r#"
+    if ComfyUI or a node needs it: [python] wheels = ["https://h.test/kitchen-1.0-py3-none-any.whl#sha256=00"]
+    if ComfyUI or a node needs it: put its wheel into a folder and name that in [python] wheels
+    "#);
+    let choices = ManifestChoices {
+        origin: "here",
+        primary_user: Some("alice"),
+        isolation: IsolationMode::Account,
+        platform: "linux-x86_64",
+        manage_shares: false,
+        requirements: &[],
+        overrides: &[],
+    };
+    adopted.shares.push(models_share("/srv/models"));
+    let left_out = LeftOut {
+        nodes: vec!["one"],
+        models: Vec::new(),
+    };
+    let text = write_manifest(&adopted, &choices, &left_out);
+    let (_, section) = text.split_once("# [nodes.one]").unwrap();
+    assert!(section.contains(&format!("# ref  = \"{B}\"")), "{section}");
 }
 
 #[test]

@@ -10,7 +10,8 @@ pub(crate) mod mixture;
 use std::collections::BTreeSet;
 
 /// What a try showed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum Verdict {
     Good,
     Bad,

@@ -86,10 +86,16 @@ pub(crate) fn run(global: &GlobalArgs, args: &BisectArgs) -> Result<u8> {
     let found = search(&mut runner, &row);
     // Whatever happened, and also after Ctrl-C.
     let back = runner.go_back();
+    render::json_output::set_data(&serde_json::json!({
+        "finding": found.as_ref().ok(),
+        "tries": runner.tries,
+        "starts": runner.starts,
+        "back_at_lock": back.is_ok(),
+    }));
     let told = match (found, back) {
-        (Ok(told), Ok(())) => told,
-        (Ok(told), Err(p)) => {
-            render::print_stdout(&told);
+        (Ok(finding), Ok(())) => finding.text,
+        (Ok(finding), Err(p)) => {
+            render::print_stdout(&finding.text);
             return Err(p);
         }
         (Err(p), Ok(())) => return Err(p.with_hint("this machine is back at comfy.lock")),
@@ -101,6 +107,29 @@ pub(crate) fn run(global: &GlobalArgs, args: &BisectArgs) -> Result<u8> {
         count_of(runner.starts, "start")
     ));
     Ok(0)
+}
+
+/// What was found, as `--json` tells it.
+#[derive(serde::Serialize)]
+struct BisectFinding {
+    /// What breaks it: `node.NAME`, `comfyui`, `python`, or a package.
+    breaks: Option<String>,
+    /// What it breaks only together with: one of these.
+    together_with: Vec<String>,
+    /// Where it is not known which of them breaks it.
+    one_of: Vec<String>,
+    text: String,
+}
+
+impl BisectFinding {
+    fn at(row: &Row, place: usize, text: String) -> BisectFinding {
+        BisectFinding {
+            breaks: Some(row.units[place].name()),
+            together_with: Vec::new(),
+            one_of: Vec::new(),
+            text,
+        }
+    }
 }
 
 fn make_row(project: &ComfyProject, args: &BisectArgs) -> Result<Row> {
@@ -143,7 +172,7 @@ fn make_row(project: &ComfyProject, args: &BisectArgs) -> Result<Row> {
 }
 
 /// Finds the place in the row, and says what is there.
-fn search(runner: &mut TryRunner, row: &Row) -> Result<String> {
+fn search(runner: &mut TryRunner, row: &Row) -> Result<BisectFinding> {
     // What is live now is all of it.
     if runner.try_live()? != Verdict::Bad {
         return Err(Problem::new(
@@ -177,7 +206,10 @@ fn search(runner: &mut TryRunner, row: &Row) -> Result<String> {
     {
         render::print_note("Python it is: searching its packages.");
         return Ok(match search_row(runner, &packages, None)? {
-            Ok(place) => finding_after_others(&packages, place),
+            Ok(place) => {
+                let text = finding_after_others(&packages, place);
+                BisectFinding::at(&packages, place, text)
+            }
             Err(range) => ambiguous(&packages, range),
         });
     }
@@ -190,15 +222,29 @@ fn search(runner: &mut TryRunner, row: &Row) -> Result<String> {
     };
     match alone {
         Verdict::Good => {}
-        Verdict::Bad => return Ok(format!("{}.", finding(row, place))),
-        Verdict::Skip => return Ok(finding_after_others(row, place)),
+        Verdict::Bad => {
+            let text = format!("{}.", finding(row, place));
+            return Ok(BisectFinding::at(row, place, text));
+        }
+        Verdict::Skip => {
+            let text = finding_after_others(row, place);
+            return Ok(BisectFinding::at(row, place, text));
+        }
     }
     render::print_note("Not alone: searching what it breaks together with.");
-    let partner = match search_row(runner, row, Some(place))? {
-        Ok(partner) => names(&row.units[partner..=partner]),
-        Err(range) => format!("one of {}", names(&row.units[range])),
+    let (partners, of) = match search_row(runner, row, Some(place))? {
+        Ok(partner) => (&row.units[partner..=partner], ""),
+        Err(range) => (&row.units[range], "one of "),
     };
-    Ok(format!("{} together with {partner}.", finding(row, place)))
+    let text = format!(
+        "{} together with {of}{}.",
+        finding(row, place),
+        names(partners)
+    );
+    Ok(BisectFinding {
+        together_with: partners.iter().map(Unit::name).collect(),
+        ..BisectFinding::at(row, place, text)
+    })
 }
 
 /// Returns the place, or those among which nothing could be judged. With `last`, the row ends before
@@ -256,11 +302,17 @@ fn finding_after_others(row: &Row, place: usize) -> String {
     }
 }
 
-fn ambiguous(row: &Row, range: std::ops::Range<usize>) -> String {
-    format!(
-        "One of these breaks it; what lies between could not be judged: {}.",
-        names(&row.units[range])
-    )
+fn ambiguous(row: &Row, range: std::ops::Range<usize>) -> BisectFinding {
+    let units = &row.units[range];
+    BisectFinding {
+        breaks: None,
+        together_with: Vec::new(),
+        one_of: units.iter().map(Unit::name).collect(),
+        text: format!(
+            "One of these breaks it; what lies between could not be judged: {}.",
+            names(units)
+        ),
+    }
 }
 
 fn names(units: &[Unit]) -> String {

@@ -42,6 +42,14 @@ pub(crate) struct TryRunner<'a> {
     bad: Option<ImportHealth>,
     good: Option<ImportHealth>,
     pub starts: usize,
+    pub tries: Vec<JudgedTry>,
+}
+
+/// One try, as `--json` tells it.
+#[derive(serde::Serialize)]
+pub(crate) struct JudgedTry {
+    what: String,
+    verdict: Verdict,
 }
 
 /// What a try changes: code and packages, and nothing that is the owner's.
@@ -66,6 +74,7 @@ impl<'a> TryRunner<'a> {
             bad: None,
             good: None,
             starts: 0,
+            tries: Vec::new(),
         })
     }
 
@@ -115,7 +124,11 @@ impl<'a> TryRunner<'a> {
         Ok(verdict)
     }
 
-    fn report(&self, what: &str, verdict: Verdict) {
+    fn report(&mut self, what: &str, verdict: Verdict) {
+        self.tries.push(JudgedTry {
+            what: what.into(),
+            verdict,
+        });
         let word = match verdict {
             Verdict::Good => "good",
             Verdict::Bad => "bad",
@@ -208,6 +221,11 @@ impl<'a> TryRunner<'a> {
         };
         let live = live_name(&self.desired.paths);
         back().map_err(|p| {
+            // What git and uv say of a Ctrl-C is of no interest; the way to go on is.
+            let p = match signals::is_interrupted() {
+                true => Problem::interrupted(),
+                false => p,
+            };
             p.with_prefix("could not go back to comfy.lock: ").with_hint(format!(
                 "this machine has what the bisect tried last ({live}): `comfy bisect --reset` or \
                  `comfy apply` goes back"

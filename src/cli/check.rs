@@ -36,7 +36,7 @@ pub(crate) fn run(global: &GlobalArgs, _: &CheckArgs) -> Result<u8> {
             problems.extend(each.map(|p| p.with_prefix(&prefix)));
         }
     }
-    let mut pins = String::new();
+    let (mut pins, mut warnings) = (String::new(), Vec::new());
     match &project.lock {
         None => problems.push(
             Problem::new(format!("{} does not exist", project.lock_path.display()))
@@ -45,6 +45,7 @@ pub(crate) fn run(global: &GlobalArgs, _: &CheckArgs) -> Result<u8> {
         Some((lock, text)) => {
             let cover = coverage::check(manifest, lock);
             cover.warnings.iter().for_each(|w| render::print_warning(w));
+            warnings = cover.warnings;
             problems.extend(cover.problems);
             if problems.is_empty() && lock.render() != **text {
                 problems.push(
@@ -58,6 +59,18 @@ pub(crate) fn run(global: &GlobalArgs, _: &CheckArgs) -> Result<u8> {
             pins = super::lock::summary_of_pins(lock);
         }
     }
+    let lock = project.lock.as_ref().map(|(lock, _)| lock);
+    render::json_output::set_data(&serde_json::json!({
+        "hosts": match &global.project.host {
+            Some(host) => std::slice::from_ref(host),
+            None => &manifest.hosts[..],
+        },
+        "nodes": lock.map(|l| l.nodes.len()),
+        "packages": lock.and_then(|l| l.python.as_ref()).map(|p| p.packages.len()),
+        "models": lock.map(|l| l.models.len()),
+        "warnings": warnings,
+        "problems": problems.iter().map(|p| p.each_problem().len()).sum::<usize>(),
+    }));
     if !problems.is_empty() {
         return Err(Problem::from_many(problems));
     }

@@ -6,6 +6,7 @@ use rayon::prelude::*;
 use super::GlobalArgs;
 use crate::desired::below_home;
 use crate::host::fs::clone::{self, BlockSharing};
+use crate::host::models::content_hash::ContentHasher;
 use crate::host::models::file_reader::FileReader;
 use crate::host::models::resolver;
 use crate::host::models::verified_hashes::{self, Hashes};
@@ -40,6 +41,7 @@ pub(crate) fn run(global: &GlobalArgs, args: &DedupeArgs) -> Result<u8> {
     let report = TerminalProgress::default();
     let reading = FileReader::new(
         &known,
+        ContentHasher::sha256(),
         own,
         None,
         candidates.iter().map(|(_, p)| p.clone()),
@@ -57,8 +59,8 @@ pub(crate) fn run(global: &GlobalArgs, args: &DedupeArgs) -> Result<u8> {
     let mut groups: BTreeMap<_, Vec<&PathBuf>> = BTreeMap::new();
     for (n, path, r) in &read {
         match r {
-            Ok((_, sha256)) => groups
-                .entry((std::cmp::Reverse(*n), *sha256))
+            Ok((_, digests)) => groups
+                .entry((std::cmp::Reverse(*n), digests.sha256))
                 .or_default()
                 .push(path),
             Err(e) => render::print_warning(&format!("{}: {e}", path.display())),

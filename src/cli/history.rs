@@ -1,11 +1,12 @@
 use std::collections::HashMap;
 
 use super::GlobalArgs;
+use super::status_columns::LockStep;
 use crate::history::LockRepository;
 use crate::history::entry::HistoryEntry;
 use crate::host::git::distance::KnownCommits;
-use crate::lock::Lock;
 use crate::lock::difference::LockDifference;
+use crate::lock::{Lock, Sha256Digest};
 use crate::problem::{Problem, Result};
 use crate::project::{self, ComfyProject};
 use crate::records::applied_locks::{self, LivePeriod};
@@ -50,6 +51,9 @@ pub(crate) fn run(global: &GlobalArgs, args: &HistoryArgs) -> Result<u8> {
     // A mistake in comfy.toml hides no history.
     let opened = ComfyProject::open(global).ok();
     let mut live = opened.as_ref().map_or_else(HashMap::new, read_live);
+    if let Some(project) = &opened {
+        note_unchanged(global, &repository, project, &mut live);
+    }
     let number = if args.all { usize::MAX } else { args.number };
     if let (Some((lock, _)), None) = (opened.as_ref().and_then(|p| p.lock.as_ref()), &args.name)
         && !global.json
@@ -128,6 +132,60 @@ fn read_live(project: &ComfyProject) -> HashMap<String, Vec<LivePeriod>> {
         )),
     }
     out
+}
+
+/// Commits that moved nothing of this machine, at most.
+const UNCHANGED: usize = 64;
+
+/// An apply that has nothing to change leaves no line in the log, and its comfy.lock is live all the
+/// same: from its commit on, this machine is in step with it, and no model has moved since the lock
+/// that the log names.
+fn note_unchanged(
+    global: &GlobalArgs,
+    repository: &LockRepository,
+    project: &ComfyProject,
+    live: &mut HashMap<String, Vec<LivePeriod>>,
+) {
+    let (Some((_, text)), Ok(paths)) = (&project.lock, project.instance_paths()) else {
+        return;
+    };
+    let digest = Sha256Digest::digest_of(text.as_bytes()).to_string();
+    let last = live.values_mut().flatten().find(|p| p.until.is_none());
+    let Some(last) = last.filter(|p| p.lock != digest) else {
+        return;
+    };
+    let Ok(entries) = repository.entries() else {
+        return;
+    };
+    let mut committed = None;
+    for entry in entries.take(UNCHANGED).map_while(Result::ok) {
+        if entry.digest.as_ref() == Some(&last.lock) {
+            break;
+        }
+        let is_of_models = |moved: &LockDifference| !moved.models.is_empty();
+        match &entry.moved {
+            Ok(Some(moved)) if !is_of_models(moved) => {}
+            _ => return,
+        }
+        if committed.is_none() && entry.digest.as_ref() != Some(&digest) {
+            return;
+        }
+        committed.get_or_insert(local_date(&entry.commit.time).to_utc());
+    }
+    let step = LockStep::read(global, &paths);
+    let (Some(committed), true) = (committed, step.is_some_and(|s| s.is_in_step())) else {
+        return;
+    };
+    let applied = chrono::DateTime::parse_from_rfc3339(&last.since).map(|t| t.to_utc());
+    let since = applied.map_or(committed, |applied| applied.max(committed));
+    let since = since.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+    last.until = Some(since.clone());
+    let period = LivePeriod {
+        lock: digest.clone(),
+        since,
+        until: None,
+    };
+    live.entry(digest).or_default().push(period);
 }
 
 /// Shows what comfy.lock has beyond HEAD.

@@ -267,6 +267,10 @@ impl PinList {
                         format!("{} ({} bytes)", format_bytes(m.pin.size), m.pin.size),
                     ),
                     ("sha256", m.pin.sha256.to_string()),
+                    (
+                        "blake3",
+                        m.pin.blake3.map_or(String::new(), |b| b.to_string()),
+                    ),
                     ("pinned", pinned(m.since.as_ref())),
                 ],
             );

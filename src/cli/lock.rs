@@ -10,13 +10,13 @@ use crate::host::models::resolver::HostModelResolver;
 use crate::host::uv::UvRunner;
 use crate::lock::resolve::{self, ResolvedLock, Resolvers, UpdatePolicy};
 use crate::lock::{self, coverage};
-use crate::manifest::node_advice;
+use crate::manifest::{names, node_advice};
 use crate::problem::{Context, EXIT_FINDINGS, Problem, Result};
 use crate::project::{self, ComfyProject};
 use crate::render;
 use crate::render::bars::TerminalProgress;
 use crate::review::pins::LockScan;
-use crate::text::{count_of, short_commit};
+use crate::text::{count_of, escape_text, short_commit};
 
 /// Pin everything new in comfy.toml; existing pins that still match do not change
 #[derive(clap::Args)]
@@ -44,6 +44,7 @@ pub(crate) fn run(global: &GlobalArgs, args: &LockArgs) -> Result<u8> {
     audit_pins::record_publishers(&project, &mut resolved, args.offline)?;
     let advisories = audit_pins::audit_resolved(&project, &resolved, args.offline)?;
     let written = write_lock(&project, &resolved)?;
+    warn_foreign_commits(&project, &resolved, args.offline)?;
     set_json_data(&resolved, &scan, &advisories, written);
     scan_pins::print_moved(&resolved.moved, &scan, false, false);
     let new = resolved
@@ -77,7 +78,7 @@ fn check_coverage(project: &ComfyProject, offline: bool, verbose: bool) -> Resul
     }
     // Root must not read repositories, so a check as root reports only what needs none.
     if let Ok(git) = project::git_store(project, offline) {
-        warn_off_ref(lock, verbose, &|pin| {
+        warn_off_ref(&repositories_of(lock), verbose, &|pin| {
             git.ref_membership(&pin.repo, &pin.git_ref, &pin.commit)
         });
     }
@@ -100,17 +101,45 @@ fn check_coverage(project: &ComfyProject, offline: bool, verbose: bool) -> Resul
     Ok(EXIT_FINDINGS)
 }
 
+/// The pins that are commits of repositories, by address.
+pub(crate) fn repositories_of(lock: &lock::Lock) -> Vec<(String, &lock::RepositoryPin)> {
+    let all = lock.repository_pins();
+    all.filter(|(_, pin)| pin.source().is_repository())
+        .collect()
+}
+
+/// Tells of commits that were pinned just now because comfy.toml names them, and that are on no
+/// branch or tag: what a ref names is on it, and such a commit may be of a fork.
+pub(super) fn warn_foreign_commits(
+    project: &ComfyProject,
+    resolved: &ResolvedLock,
+    offline: bool,
+) -> Result<()> {
+    let moved = |name: &str| {
+        let of_name = |m: &&lock::difference::PinChange| m.name == name && m.to.is_some();
+        resolved.moved.pins.iter().any(|m| of_name(&m))
+    };
+    let mut pins = repositories_of(&resolved.lock);
+    pins.retain(|(address, pin)| {
+        names::is_commit(&pin.git_ref) && moved(address.trim_start_matches("node."))
+    });
+    if pins.is_empty() {
+        return Ok(());
+    }
+    let git = project::git_store(project, offline)?;
+    warn_off_ref(&pins, true, &|pin| {
+        git.ref_membership(&pin.repo, &pin.git_ref, &pin.commit)
+    });
+    Ok(())
+}
+
 /// Warns of each pin whose commit is not on its ref; with `verbose`, also of pins for which that is
 /// unknown.
 pub(crate) fn warn_off_ref(
-    lock: &lock::Lock,
+    pins: &[(String, &lock::RepositoryPin)],
     verbose: bool,
     ask: &(dyn Fn(&lock::RepositoryPin) -> Option<RefMembership> + Sync),
 ) {
-    let pins: Vec<_> = lock
-        .repository_pins()
-        .filter(|(_, pin)| pin.source().is_repository())
-        .collect();
     let answers: Vec<_> = pins.par_iter().map(|(_, pin)| ask(pin)).collect();
     for ((address, pin), answer) in pins.iter().zip(answers) {
         let (commit, git_ref) = (
@@ -118,17 +147,28 @@ pub(crate) fn warn_off_ref(
             crate::text::escape_text(&pin.git_ref),
         );
         let name = address.trim_start_matches("node.");
+        let (is_own, commit) = (git_ref == commit, short_commit(&commit));
         match answer {
             Some(RefMembership::On) => {}
+            Some(RefMembership::Off) if is_own => render::print_warning(&format!(
+                "{address}: commit {commit} is on no branch or tag of {}: it may come from anybody's \
+                 fork; if you do not know it, write a branch or tag as `ref`",
+                escape_text(&pin.repo)
+            )),
             Some(RefMembership::Off) => render::print_warning(&format!(
                 "{address}: comfy.lock pins commit {}, which is not on `{git_ref}`: it may come \
                  from anybody's fork; `comfy update {name}` updates the pin",
-                short_commit(&commit)
+                commit
+            )),
+            None if verbose && is_own => render::print_note(&format!(
+                "{address}: it is not known here whether commit {commit} is on a branch or tag of {}, \
+                 or of a fork; `comfy lock --check` asks the server",
+                escape_text(&pin.repo)
             )),
             None if verbose => render::print_note(&format!(
                 "{address}: it is not known here whether commit {} is on `{git_ref}`; `comfy lock \
                  --check` asks the server",
-                short_commit(&commit)
+                commit
             )),
             None => {}
         }

@@ -48,6 +48,8 @@ pub(crate) fn run(global: &GlobalArgs, args: &ModelArgs) -> Result<u8> {
             &format!("{} ({} bytes)", format_bytes(pin.size), pin.size),
         );
         row("sha256", &pin.sha256.to_string());
+        let blake3 = pin.blake3.map(|b| b.to_string());
+        row("blake3", blake3.as_deref().unwrap_or_default());
     } else {
         row("pin", "none yet; run `comfy lock`");
     }

@@ -99,7 +99,7 @@ pub(crate) fn run(global: &GlobalArgs, args: &PlanArgs) -> Result<u8> {
 /// and creates nothing.
 fn warn_off_ref(project: &ComfyProject, verbose: bool) {
     if let (Some(git), Some((lock, _))) = (known_store(project.is_isolated()), &project.lock) {
-        super::lock::warn_off_ref(lock, verbose, &|pin| {
+        super::lock::warn_off_ref(&super::lock::repositories_of(lock), verbose, &|pin| {
             git.known_standing(&pin.repo, &pin.git_ref, &pin.commit)
         });
     }

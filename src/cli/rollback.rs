@@ -119,20 +119,29 @@ fn check_files(
     }
     let host = global.project.host.clone();
     let host = host.unwrap_or_else(crate::host::machine::short_hostname);
-    let checked = || -> Result<Lock> {
-        let manifest = Manifest::parse(&at, &manifest.into(), &host)?;
-        let lock = Lock::parse(&lock_at, &lock_text.into())?;
-        let cover = coverage::check(&manifest, &lock);
-        match cover.problems.is_empty() {
-            true => Ok(lock),
-            false => Err(Problem::from_many(cover.problems)),
-        }
-    };
-    let lock = checked().map_err(|mut p| {
+    let refused = |mut p: Problem, hint: &str| {
         // Its hints are for files that are there.
         p.hints.clear();
         p.also.iter_mut().for_each(|p| p.hints.clear());
-        p.with_prefix("rolled back, ").with_hint(
+        p.with_prefix("rolled back, ").with_hint(hint)
+    };
+    let lock = Lock::parse(&lock_at, &lock_text.into()).map_err(|p| {
+        refused(
+            p,
+            "nothing was changed; name another commit: `comfy history` lists those of comfy.lock",
+        )
+    })?;
+    let covered = || -> Result<()> {
+        let manifest = Manifest::parse(&at, &manifest.into(), &host)?;
+        let cover = coverage::check(&manifest, &lock);
+        match cover.problems.is_empty() {
+            true => Ok(()),
+            false => Err(Problem::from_many(cover.problems)),
+        }
+    };
+    covered().map_err(|p| {
+        refused(
+            p,
             "nothing was changed; comfy.toml has changed since: name a nearer commit (`comfy \
              history`), or `git revert` both files yourself",
         )

@@ -44,6 +44,10 @@ impl LockStep {
         })
     }
 
+    pub(super) fn is_in_step(&self) -> bool {
+        self.in_step
+    }
+
     fn text(&self) -> String {
         let mut what = Vec::new();
         if self.comfyui_differs {

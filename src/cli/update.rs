@@ -39,6 +39,7 @@ pub(crate) fn run(global: &GlobalArgs, args: &UpdateArgs) -> Result<u8> {
     let advisories = audit_pins::audit_resolved(&project, &resolved, false)?;
     // Printed only once it is true.
     let wrote = !args.dry_run && write_lock(&project, &resolved)?;
+    super::lock::warn_foreign_commits(&project, &resolved, false)?;
     super::lock::set_json_data(&resolved, &scan, &advisories, wrote);
     scan_pins::print_moved(&resolved.moved, &scan, true, args.dry_run);
     if resolved.moved.is_empty() {

@@ -1,13 +1,17 @@
 //! Commits of the two files, and of nothing else that is staged or changed.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use git2::{FileMode, IndexEntry, IndexTime, Oid, RepositoryState, Signature, Status};
+use git2::{
+    AttrCheckFlags, AttrValue, FileMode, IndexEntry, IndexTime, Oid, RepositoryState, Signature,
+    Status,
+};
 
 use super::{LockRepository, TrackedFile};
 use crate::host::env;
 use crate::problem::{Context, Problem, Result};
+use crate::text::escape_text;
 
 /// What `git commit` would run; libgit2 runs none of them.
 const HOOKS: [&str; 4] = [
@@ -51,6 +55,21 @@ impl LockRepository {
         }
         for (name, file) in [("comfy.lock", &self.lock), ("comfy.toml", &self.manifest)] {
             let Some(inside) = &file.inside else { continue };
+            if let Some(filter) = self.filter_of(inside) {
+                return Err(Problem::new(format!(
+                    "{} goes through a filter of git's (filter={}), which comfy's git library does not \
+                     run",
+                    file.real.display(),
+                    escape_text(&filter)
+                ))
+                .with_hint(format!(
+                    "take {name} out of it: {}",
+                    self.line_to_type(&format!(
+                        "echo '{name} -filter' >> .gitattributes && git add .gitattributes && git add \
+                         --renormalize {name} && git commit -m \"Keep {name} as it is\""
+                    ))
+                )));
+            }
             let status = match self.repo.status_file(inside) {
                 Ok(status) => status,
                 Err(e) if e.code() == git2::ErrorCode::NotFound => continue,
@@ -81,6 +100,16 @@ impl LockRepository {
             }
         }
         Ok(())
+    }
+
+    /// The filter that .gitattributes names for a file.
+    fn filter_of(&self, inside: &Path) -> Option<String> {
+        let flags = AttrCheckFlags::FILE_THEN_INDEX;
+        let value = self.repo.get_attr(inside, "filter", flags).ok()?;
+        match AttrValue::from_string(value) {
+            AttrValue::String(name) => Some(name.to_string()),
+            _ => None,
+        }
     }
 
     /// Commits these contents of files on HEAD; nothing else of the index goes along. The files in
@@ -158,7 +187,7 @@ impl LockRepository {
 }
 
 /// An entry of the index, with what stat(2) says, so that git need not read the file again.
-fn index_entry(file: &TrackedFile, inside: &std::path::Path, id: Oid) -> IndexEntry {
+fn index_entry(file: &TrackedFile, inside: &Path, id: Oid) -> IndexEntry {
     use std::os::unix::ffi::OsStrExt;
     let meta = file.real.metadata().ok();
     let number = |of: fn(&std::fs::Metadata) -> u64| {

@@ -159,13 +159,16 @@ impl LockRepository {
         })
     }
 
-    /// Returns a command for the owner to type.
+    /// Returns a command of git's for the owner to type.
     pub(crate) fn git_line(&self, command: &str) -> String {
+        self.line_to_type(&format!("git {command}"))
+    }
+
+    /// Returns a command for the owner to type, which runs in the folder of comfy.lock.
+    fn line_to_type(&self, command: &str) -> String {
         let folder = self.folder().to_string_lossy();
-        format!(
-            "cd {} && git {command}",
-            shlex::try_quote(&folder).unwrap_or_default()
-        )
+        let folder = shlex::try_quote(&folder).unwrap_or_default();
+        format!("cd {folder} && {command}")
     }
 }
 

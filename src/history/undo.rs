@@ -61,7 +61,11 @@ impl LockRepository {
                     return Err(Problem::new(format!(
                         "commit {} brought comfy.lock: there is no earlier state",
                         short_commit(&newest.id.to_string())
-                    )));
+                    ))
+                    .with_hint(
+                        "to have other pins, change comfy.toml and run `comfy lock`, or `comfy update`; to \
+                         remove what comfy made, run `comfy destroy`",
+                    ));
                 }
             },
             (None, None) => {

@@ -3,12 +3,19 @@
 
 use crate::plan::Step;
 
-/// `COMFY_FAULT=kill:3` ends the process by SIGKILL before step 3.
+/// `COMFY_FAULT=kill:3` ends the process by SIGKILL before step 3; with `again:3` somebody who has
+/// pressed Ctrl-C once presses it again there.
 #[cfg(feature = "faults")]
 pub(crate) fn fault_point(number: usize, _: &Step) {
-    let wanted = super::env::test_switch("COMFY_FAULT")
-        .and_then(|v| v.strip_prefix("kill:")?.parse::<usize>().ok());
-    if wanted == Some(number) {
+    let switch = super::env::test_switch("COMFY_FAULT");
+    let is_here = |word: &str| {
+        let wanted = switch.as_ref().and_then(|v| v.strip_prefix(word));
+        wanted.and_then(|n| n.parse().ok()) == Some(number)
+    };
+    if is_here("again:") && super::signals::interrupt_count() == 1 {
+        let _ = nix::sys::signal::raise(nix::sys::signal::SIGINT);
+    }
+    if is_here("kill:") {
         // Not even a destructor runs.
         let _ = nix::sys::signal::kill(nix::unistd::getpid(), nix::sys::signal::SIGKILL);
     }

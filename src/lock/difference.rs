@@ -456,7 +456,9 @@ fn model_changes(old: Option<&Lock>, new: &Lock) -> Vec<ModelMoved> {
         };
         let a = (order.is_le()).then(|| before.next()).flatten();
         let b = (order.is_ge()).then(|| after.next()).flatten();
-        if a.map(|(_, pin)| pin) == b.map(|(_, pin)| pin) {
+        if let (Some((_, a)), Some((_, b))) = (a, b)
+            && a.pins_same(b)
+        {
             continue;
         }
         let Some((path, pin)) = b.or(a) else { continue };

@@ -29,7 +29,9 @@ use super::manifest::node_source::NodeSource;
 use super::manifest::{Table, names};
 use super::problem::{ProblemKind, Result};
 use super::tree::{ExcludedEntry, ObjectId, TreeExclusions};
-pub(crate) use crate::lock::model_pin::{ModelOrigin, ModelPin, Sha256Digest};
+pub(crate) use crate::lock::model_pin::{
+    Blake3Digest, FileDigests, ModelOrigin, ModelPin, Sha256Digest,
+};
 pub(crate) use crate::lock::python::{LockedPython, PartRequirements};
 
 /// The name of the file, beside comfy.toml.

@@ -8,14 +8,29 @@ use crate::manifest::hub_pages;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub(crate) struct Sha256Digest(pub [u8; 32]);
 
-impl Sha256Digest {
-    /// 64 lower-case hexadecimal digits.
-    pub(crate) fn parse(text: &str) -> Option<Sha256Digest> {
-        let mut out = [0; 32];
-        let read = base16ct::lower::decode(text, &mut out).ok()?.len();
-        (read == out.len()).then_some(Sha256Digest(out))
-    }
+/// A BLAKE3 of 256 bits, as hexadecimal digits in every text.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Blake3Digest(pub [u8; 32]);
 
+/// What a whole file holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FileDigests {
+    /// It alone decides whether a file is the one that is pinned.
+    pub sha256: Sha256Digest,
+    /// Where comfy has read every byte for both.
+    pub blake3: Option<Blake3Digest>,
+}
+
+impl From<Sha256Digest> for FileDigests {
+    fn from(sha256: Sha256Digest) -> FileDigests {
+        FileDigests {
+            sha256,
+            blake3: None,
+        }
+    }
+}
+
+impl Sha256Digest {
     /// The first digits, as an acceptance of a model's bytes has them.
     pub(crate) fn fingerprint(&self) -> String {
         base16ct::lower::encode_string(&self.0[..16])
@@ -27,30 +42,49 @@ impl Sha256Digest {
     }
 }
 
-impl fmt::Display for Sha256Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(base16ct::lower::encode_str(&self.0, &mut [0; 64]).map_err(|_| fmt::Error)?)
-    }
+/// What a digest of 256 bits is as text.
+macro_rules! digest_text {
+    ($digest:ident, $wrong:literal) => {
+        impl $digest {
+            /// 64 lower-case hexadecimal digits.
+            pub(crate) fn parse(text: &str) -> Option<$digest> {
+                let mut out = [0; 32];
+                let read = base16ct::lower::decode(text, &mut out).ok()?.len();
+                (read == out.len()).then_some($digest(out))
+            }
+        }
+
+        impl fmt::Display for $digest {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let mut text = [0; 64];
+                let text = base16ct::lower::encode_str(&self.0, &mut text);
+                f.write_str(text.map_err(|_| fmt::Error)?)
+            }
+        }
+
+        impl fmt::Debug for $digest {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+
+        impl serde::Serialize for $digest {
+            fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+                s.collect_str(self)
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $digest {
+            fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<$digest, D::Error> {
+                let text = <std::borrow::Cow<'de, str>>::deserialize(d)?;
+                $digest::parse(&text).ok_or_else(|| serde::de::Error::custom($wrong))
+            }
+        }
+    };
 }
 
-impl fmt::Debug for Sha256Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl serde::Serialize for Sha256Digest {
-    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        s.collect_str(self)
-    }
-}
-
-impl<'de> serde::Deserialize<'de> for Sha256Digest {
-    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Sha256Digest, D::Error> {
-        let text = <std::borrow::Cow<'de, str>>::deserialize(d)?;
-        Sha256Digest::parse(&text).ok_or_else(|| serde::de::Error::custom("no sha256"))
-    }
-}
+digest_text!(Sha256Digest, "no sha256");
+digest_text!(Blake3Digest, "no blake3");
 
 /// A model, independent of the machine.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -63,7 +97,34 @@ pub(crate) struct ModelPin {
     pub etag: Option<String>,
     /// In bytes.
     pub size: u64,
+    /// What `apply` and `verify` compare a file with, and nothing else.
     pub sha256: Sha256Digest,
+    /// Another name of the same bytes, by which workflows may name them; where comfy has read them.
+    #[serde(default)]
+    pub blake3: Option<Blake3Digest>,
+}
+
+impl ModelPin {
+    pub(crate) fn digests(&self) -> FileDigests {
+        FileDigests {
+            sha256: self.sha256,
+            blake3: self.blake3,
+        }
+    }
+
+    /// Whether both pin the same file of the same source: a name more is no other file.
+    pub(crate) fn pins_same(&self, other: &ModelPin) -> bool {
+        let ModelPin {
+            source,
+            revision,
+            etag,
+            size,
+            sha256,
+            blake3: _,
+        } = other;
+        (&self.source, &self.revision, &self.etag) == (source, revision, etag)
+            && (self.size, self.sha256) == (*size, *sha256)
+    }
 }
 
 /// The provider of the object storage: `s3://`, `gs://`, `az://`.

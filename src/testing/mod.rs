@@ -467,6 +467,7 @@ pub(crate) fn desired(tables: &str, locked: &Locked) -> Desired {
             etag: None,
             size: 7,
             sha256: Sha256Digest([locked.model; 32]),
+            blake3: None,
         };
         models.insert(path.clone(), pin.into());
     }

@@ -16,6 +16,25 @@ const CORE: &str = "comfy-core";
 /// Nodes of the editor itself, which no Python has.
 const OF_EDITOR: &[&str] = &["Note", "MarkdownNote", "Reroute", "PrimitiveNode"];
 
+/// Nodes that the page's scripts of packs make, which no Python has either (ComfyUI-KJNodes
+/// web/js/setgetnodes.js, rgthree-comfy web/comfyui/). Where the editor noted their pack, it counts.
+const OF_PAGES: &[&str] = &[
+    "GetNode",
+    "SetNode",
+    "Bookmark (rgthree)",
+    "Fast Actions Button (rgthree)",
+    "Fast Bypasser (rgthree)",
+    "Fast Groups Bypasser (rgthree)",
+    "Fast Groups Muter (rgthree)",
+    "Fast Muter (rgthree)",
+    "Label (rgthree)",
+    "Mute / Bypass Relay (rgthree)",
+    "Mute / Bypass Repeater (rgthree)",
+    "Node Collector (rgthree)",
+    "Random Unmuter (rgthree)",
+    "Reroute (rgthree)",
+];
+
 /// What a workflow names.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Workflow {
@@ -50,6 +69,7 @@ pub(crate) struct NamedModel {
     /// The folder of its kind, such as `checkpoints`.
     pub directories: BTreeSet<String>,
     pub sha256: BTreeSet<String>,
+    pub blake3: BTreeSet<String>,
 }
 
 impl Workflow {
@@ -135,6 +155,7 @@ impl Workflow {
                 PackName::Registry(id.to_lowercase())
             }
             (_, Some(aux)) if is_github_name(aux) => PackName::GitHub(aux.to_string()),
+            _ if OF_PAGES.contains(&class) => return,
             _ => {
                 self.classes.insert(class.into());
                 return;
@@ -159,12 +180,24 @@ impl Workflow {
             let text = |key: &str| m[key].as_str().map(str::to_string);
             found.urls.extend(text("url"));
             found.directories.extend(text("directory"));
-            let is_sha256 = text("hash_type").is_none_or(|t| t.eq_ignore_ascii_case("sha256"));
-            found.sha256.extend(
-                text("hash")
-                    .map(|h| h.to_lowercase())
-                    .filter(|h| is_sha256 && names::is_sha256(h)),
-            );
+            let hash = text("hash").unwrap_or_default().to_lowercase();
+            // ComfyUI's assets write `blake3:` before the digits.
+            let (kind, digits) = match hash.split_once(':') {
+                Some((kind, digits)) => (kind.to_string(), digits),
+                None => (
+                    text("hash_type").map_or("sha256".into(), |t| t.to_lowercase()),
+                    hash.as_str(),
+                ),
+            };
+            // Both have 64 digits.
+            if !names::is_sha256(digits) {
+                continue;
+            }
+            match kind.as_str() {
+                "sha256" => drop(found.sha256.insert(digits.into())),
+                "blake3" => drop(found.blake3.insert(digits.into())),
+                _ => {}
+            }
         }
     }
 
@@ -240,6 +273,7 @@ mod tests {
             { "type": "Seed (rgthree)", "properties": { "aux_id": "rgthree/rgthree-comfy", "ver": "5f2d8a1559121c0b6f4ff7b2a4a1e8ab8e1d0001" } },
             { "type": "Odd", "properties": { "aux_id": "../x" } },
             { "type": "Note", "widgets_values": ["see x.safetensors"] },
+            { "type": "GetNode", "widgets_values": ["image"] }, { "type": "Label (rgthree)" },
             { "type": "b2f1", "properties": {} },
             { "type": "LoraLoader", "widgets_values": ["style\\a.safetensors", "http://x/y.safetensors"],
               "properties": { "models": [ { "name": "a.safetensors", "url": "https://huggingface.co/o/r/resolve/main/a.safetensors", "directory": "loras",
@@ -286,11 +320,13 @@ mod tests {
                         "loras",
                     },
                     sha256: {},
+                    blake3: {},
                 },
                 "style/a.safetensors": NamedModel {
                     urls: {},
                     directories: {},
                     sha256: {},
+                    blake3: {},
                 },
             },
         }

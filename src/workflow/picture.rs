@@ -18,9 +18,10 @@ pub(super) fn is_png(bytes: &[u8]) -> bool {
 pub(super) fn workflow_text(bytes: &[u8]) -> Result<String> {
     let limits = png::Limits { bytes: MOST_BYTES };
     let decoder = png::Decoder::new_with_limits(Cursor::new(bytes), limits);
-    let reader = decoder
-        .read_info()
-        .map_err(|e| Problem::new(format!("is a picture that cannot be read: {e}")))?;
+    let reader = decoder.read_info().map_err(|e| {
+        Problem::new(format!("is a picture that cannot be read: {e}"))
+            .with_hint("save the workflow in ComfyUI by Workflow > Export, and give that file")
+    })?;
     let info = reader.info();
     let latin = info
         .uncompressed_latin1_text

@@ -5,6 +5,51 @@ use std::os::unix::fs::PermissionsExt;
 
 use crate::python::World;
 
+/// What fails leaves nothing, and says what to give instead.
+#[test]
+fn what_cannot_be_read_leaves_nothing_behind() {
+    let Some(w) = World::new("", &[]) else { return };
+    std::fs::write(w.root.join("broken.png"), b"\x89PNG\r\n\x1a\nrest").unwrap();
+    std::fs::write(w.root.join("odd.json"), b"{\"a\": 1}").unwrap();
+    let said = w.run(&[
+        "add --workflow none.json",
+        "add --workflow .",
+        "add --workflow broken.png",
+        "add --workflow odd.json",
+    ]);
+    insta::assert_snapshot!(said, @"
+    $ comfy add --workflow none.json
+    error: could not open none.json: No such file or directory (os error 2)
+      hint: give a workflow's JSON, or a PNG that ComfyUI saved
+    exit 1
+
+    $ comfy add --workflow .
+    error: . is not a file
+      hint: give a workflow's JSON, or a PNG that ComfyUI saved
+    exit 1
+
+    $ comfy add --workflow broken.png
+    error: broken.png is a picture that cannot be read: unexpected end of file
+      hint: save the workflow in ComfyUI by Workflow > Export, and give that file
+    exit 1
+
+    $ comfy add --workflow odd.json
+    error: odd.json is JSON, and no workflow of ComfyUI's
+      hint: a workflow has `nodes`, or nodes with `class_type`; save it in ComfyUI by Workflow > Save or Export
+    exit 1
+    ");
+    // Root is refused, and others have no such format: either way nothing stays.
+    let said = w.run(&["init -C new/deep --isolation none --from odd.json"]);
+    assert!(
+        said.contains("exit 1") && !w.root.join("new").exists(),
+        "{said}"
+    );
+    // A folder that was there stays.
+    std::fs::create_dir(w.root.join("old")).unwrap();
+    w.run(&["init -C old/deep --from odd.json"]);
+    assert!(w.root.join("old").exists() && !w.root.join("old/deep").exists());
+}
+
 #[test]
 fn nodes_models_and_shares_come_and_go_and_what_is_wrong_changes_nothing() {
     let Some(w) = World::new("", &[]) else { return };

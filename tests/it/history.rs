@@ -530,6 +530,85 @@ fn a_bisect_finds_what_breaks_and_goes_back() {
     assert_eq!(home.git(&home.project, &["status", "--short"]), "");
 }
 
+/// Each message of a rollback or bisect that stops names what to do, and that works.
+#[test]
+fn what_stands_in_the_way_back_names_the_next_step() {
+    if !git_or_skip() {
+        return;
+    }
+    let home = Home::new(1);
+    fs::create_dir_all(&home.project).unwrap();
+    home.git(&home.project, &["init", "-q"]);
+    fs::write(home.project.join("comfy.toml"), home.manifest()).unwrap();
+    home.ok(&["lock"]);
+    home.git(&home.project, &["add", "comfy.toml", "comfy.lock"]);
+    home.git(&home.project, &["commit", "-qm", "Pin ComfyUI"]);
+    insta::assert_snapshot!(home.refused(&["rollback"]), @"
+    error: commit COMMIT brought comfy.lock: there is no earlier state
+      hint: to have other pins, change comfy.toml and run `comfy lock`, or `comfy update`; to remove what comfy made, run `comfy destroy`
+    ");
+    home.publish(0, 2);
+    home.ok(&["update", "--commit"]);
+    // A filter, as git-crypt and others set it: comfy's git library runs none.
+    home.git(
+        &home.project,
+        &["config", "filter.upper.clean", "tr a-z A-Z"],
+    );
+    home.git(
+        &home.project,
+        &["config", "filter.upper.smudge", "tr A-Z a-z"],
+    );
+    fs::write(home.project.join(".gitattributes"), "*.lock filter=upper\n").unwrap();
+    home.git(&home.project, &["add", "."]);
+    home.git(&home.project, &["commit", "-qm", "Filter"]);
+    let said = home.refused(&["rollback", "--no-apply"]);
+    insta::assert_snapshot!(said, @r#"
+    error: ROOT/home/dotfiles/comfy.lock goes through a filter of git's (filter=upper), which comfy's git library does not run
+      hint: take comfy.lock out of it: cd ROOT/home/dotfiles && echo 'comfy.lock -filter' >> .gitattributes && git add .gitattributes && git add --renormalize comfy.lock && git commit -m "Keep comfy.lock as it is"
+    "#);
+    let (_, line) = said.split_once("out of it: ").unwrap();
+    let line = line
+        .lines()
+        .next()
+        .unwrap()
+        .replace("ROOT", home.root.to_str().unwrap());
+    let mut sh = Command::new("sh");
+    sh.env("HOME", home.root.join("home")).args(["-c", &line]);
+    let out = sh.output().unwrap();
+    assert!(out.status.success(), "{}", text(&out, &home.root));
+    // What was committed through the filter is no comfy.lock; that of before it is.
+    insta::assert_snapshot!(home.refused(&["rollback", "--no-apply"]), @"
+    error: rolled back, comfy.lock:1:1: unknown version
+      hint: nothing was changed; name another commit: `comfy history` lists those of comfy.lock
+    ");
+    home.ok(&["rollback", "HEAD~3", "--no-apply"]);
+    home.ok(&["apply", "--yes", "--no-check"]);
+    // Ctrl-C ends the search, and once more the way back.
+    let mut interrupted = home.command(&["bisect", "--yes", "--", "sh", "-c"]);
+    let nodes = format!(
+        "cd {}/prefix/*/current/ComfyUI/custom_nodes; ",
+        home.root.display()
+    );
+    interrupted
+        .arg(format!(
+            "{nodes} test -e pack00 && exit 1; kill -INT $PPID; exit 1"
+        ))
+        .env("COMFY_FAULT", "again:0");
+    let out = interrupted.output().unwrap();
+    assert_eq!(out.status.code(), Some(130));
+    let said = without_ids(&text(&out, &home.root), &[7, 16, 40]);
+    insta::assert_snapshot!(said, @r#"
+    isolation = "none": ComfyUI and its nodes have all your rights; nothing is protected.
+    Searching 1 enabled node: at most 1 start beside 2 to begin with. Each half is applied here; then this machine goes back to comfy.lock.
+     1. what is live now: bad
+    error: interrupted
+    error: could not go back to comfy.lock: interrupted
+      hint: this machine has what the bisect tried last (generation COMMIT): `comfy bisect --reset` or `comfy apply` goes back
+    "#);
+    home.ok(&["bisect", "--reset"]);
+    assert!(home.ok(&["plan"]).contains("No changes"));
+}
+
 /// The answer of a person at a terminal.
 fn answered(mut c: Command, answer: &str) -> (Option<i32>, String) {
     let size = comfy::host::terminal::TerminalSize {
@@ -705,4 +784,83 @@ fn what_an_update_brings_is_told() {
     lock        in step
     health      bad: it exited before it had loaded everything (the import check, TIME)
     "#);
+}
+
+/// Only a node that is off moves: nothing changes here, and the commit is live all the same.
+#[test]
+fn an_apply_that_changes_nothing_makes_its_lock_live() {
+    if !git_or_skip() {
+        return;
+    }
+    let home = Home::new(1);
+    fs::create_dir_all(&home.project).unwrap();
+    home.git(&home.project, &["init", "-q"]);
+    fs::write(
+        home.project.join("comfy.toml"),
+        home.manifest() + "enabled = false\n",
+    )
+    .unwrap();
+    home.ok(&["lock"]);
+    home.git(&home.project, &["add", "comfy.toml", "comfy.lock"]);
+    home.git(&home.project, &["commit", "-qm", "Pin ComfyUI"]);
+    home.ok(&["apply", "--yes", "--no-check"]);
+    home.publish(0, 2);
+    home.ok(&["update", "--commit"]);
+    let live = || -> Vec<bool> {
+        let out = home.comfy(&["history", "--json"]).stdout;
+        let told: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        let is_live = |c: &serde_json::Value| {
+            let periods = c["live"].as_array().unwrap();
+            periods.iter().any(|p| p["until"].is_null())
+        };
+        let commits = told["data"]["commits"].as_array().unwrap();
+        commits.iter().map(is_live).collect()
+    };
+    let said = home.ok(&["apply", "--yes", "--no-check"]);
+    assert!(said.contains("No changes"), "{said}");
+    assert_eq!(live(), [true, false]);
+}
+
+/// The import check judges where no command is given.
+#[test]
+fn a_bisect_without_a_command_takes_what_fails_to_import() {
+    if !git_or_skip() {
+        return;
+    }
+    let home = Home::new(4);
+    let core = Upstream::new(&home.root.join("upstream"), "up/ComfyUI");
+    let files: Vec<(&str, &[u8], u32)> = comfy::demo::files::COMFYUI
+        .iter()
+        .map(|f| (f.path, f.text.as_bytes(), 0o100_644))
+        .collect();
+    core.commit(&files);
+    home.packs[2].commit(&[(
+        "__init__.py",
+        b"raise ImportError('no such thing')\n",
+        0o100_644,
+    )]);
+    fs::create_dir_all(&home.project).unwrap();
+    fs::write(home.project.join("comfy.toml"), home.manifest()).unwrap();
+    home.ok(&["lock"]);
+    home.ok(&["apply", "--yes", "--no-check"]);
+    insta::assert_snapshot!(home.ok(&["bisect", "--yes"]), @r#"
+    node.pack02 breaks it.
+    isolation = "none": ComfyUI and its nodes have all your rights; nothing is protected.
+    Searching 4 enabled nodes: at most 3 starts beside 2 to begin with. Each half is applied here; then this machine goes back to comfy.lock.
+    Loading everything once…
+        node.pack02 failed to import: no such thing
+     1. what is live now: bad
+    Loading everything once…
+     2. with no node enabled: good
+    Loading everything once…
+     3. the first 2 of 4, up to node.pack01: good
+    Loading everything once…
+        node.pack02 failed to import: no such thing
+     4. the first 3 of 4, up to node.pack02: bad
+    Loading everything once…
+        node.pack02 failed to import: no such thing
+     5. node.pack02 alone: bad
+    5 starts; this machine is back at comfy.lock.
+    "#);
+    assert!(home.ok(&["plan"]).contains("No changes"));
 }

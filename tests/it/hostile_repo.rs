@@ -521,4 +521,43 @@ fn a_commit_that_is_not_on_its_ref_is_named_by_check_and_plan() {
     assert_eq!(asked(&head.id().to_string()), "");
     assert!(asked(&fork.to_string()).contains("is not on"));
     assert!(asked("fork").contains("is not on"));
+    // Written as a commit, it must be on some branch or tag; that of a pull request is on none.
+    w.repo
+        .find_reference("refs/heads/fork")
+        .unwrap()
+        .delete()
+        .unwrap();
+    w.repo
+        .reference("refs/pull/1/head", fork, true, "")
+        .unwrap();
+    // What was on a branch once stays known as that.
+    fs::remove_dir_all(w.root.join("home/.cache")).unwrap();
+    let locked_at = |commit: Oid| {
+        let text = toml.replace(
+            "up/pack\"\nref = \"main\"",
+            &format!("up/pack\"\nref = \"{commit}\""),
+        );
+        fs::write(w.root.join("project/comfy.toml"), text).unwrap();
+        let said = text_without_ids(&w.ok(&["lock"]));
+        let is_told = |l: &&str| l.contains("branch or tag");
+        said.lines()
+            .filter(is_told)
+            .map(|l| l.to_string() + "\n")
+            .collect::<String>()
+    };
+    assert_eq!(locked_at(head.id()), "");
+    let warning = locked_at(fork);
+    insta::assert_snapshot!(warning, @"warning: node.pack: commit COMMIT is on no branch or tag of https://github.com/up/pack: it may come from anybody's fork; if you do not know it, write a branch or tag as `ref`");
+    assert_eq!(
+        locked_at(fork),
+        "",
+        "what is locked already is told by plan and lock --check"
+    );
+    let said = text(&w.comfy(&["plan"]), &w.root);
+    assert!(said.contains("is on no branch or tag"), "{said}");
+    assert!(text(&w.comfy(&["lock", "--check"]), &w.root).contains("is on no branch or tag"));
+}
+
+fn text_without_ids(said: &str) -> String {
+    crate::support::without_ids(said, &[7])
 }

@@ -143,9 +143,15 @@ fn what_a_program_reads_while_it_proposes_a_change() {
     assert_eq!(locked["data"]["moved"]["pins"][0]["name"], "comfyui");
     let stale = run(&["set", "python.requirements", "[\"lib\"]"]);
     assert_eq!(stale["data"]["changed"], true);
-    assert_eq!(run(&["check"])["ok"], false);
+    let checked = run(&["check"]);
+    assert_eq!(
+        (&checked["ok"], &checked["data"]["problems"]),
+        (&false.into(), &1.into())
+    );
     assert_eq!(run(&["plan"])["error"]["code"], "lock_mismatch");
     run(&["lock"]);
+    let checked = run(&["check"]);
+    insta::assert_snapshot!(checked["data"], @r#"{"hosts":[],"models":0,"nodes":0,"packages":1,"problems":0,"warnings":[]}"#);
     let plan = run(&["plan"]);
     assert_eq!(plan["data"]["format_version"], 2);
     assert_eq!(run(&["apply"])["error"]["code"], "not_approved");

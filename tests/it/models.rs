@@ -1365,3 +1365,132 @@ fn where_blocks_cannot_be_shared_dedupe_says_so() {
     );
     w.tidy();
 }
+
+/// Of `abc`, as its authors publish it.
+const BLAKE3_OF_ABC: &str = "6437b3ac38465133ffb63b75273a8db548c558465d79db03fd359c6cd5bd9d85";
+
+#[test]
+fn a_model_that_is_read_for_its_hash_gets_both_names() {
+    let web = Server::start(|a| Answer::ranged(a, b"abc"));
+    let hub = Server::start(huggingface(
+        vec![("a.bin", b"abc".to_vec()), ("other.bin", noise(5, 9000))],
+        web.url(),
+        COMMIT,
+    ));
+    let w = World::new().env("HF_ENDPOINT", &hub.url());
+    w.put("a.bin", b"abc");
+    std::thread::sleep(Duration::from_millis(50));
+    let adopted = "[models.\"a.bin\"]\n";
+    let others = model("other.bin", "hf://org/repo/other.bin");
+    w.models(&(adopted.to_string() + &others + &model("web.bin", &web.url())));
+    w.ok(&["lock"]);
+    let name = |path: &str| {
+        w.pin(path)
+            .get("blake3")
+            .map(|v| v.as_str().unwrap().to_string())
+    };
+    assert_eq!(name("a.bin").as_deref(), Some(BLAKE3_OF_ABC));
+    assert_eq!(name("web.bin").as_deref(), Some(BLAKE3_OF_ABC));
+    assert_eq!(
+        name("other.bin"),
+        None,
+        "its server told the SHA-256: nothing was read"
+    );
+    let lock = w.root.join("project/comfy.lock");
+    let text_of = || fs::read_to_string(&lock).unwrap();
+    assert!(text_of().contains("\nversion = 2\n"));
+    // Told, where it is known.
+    for (args, told) in [
+        (
+            &["list", "a.bin"][..],
+            format!("blake3         {BLAKE3_OF_ABC}"),
+        ),
+        (
+            &["model", "a.bin"],
+            format!("blake3         {BLAKE3_OF_ABC}"),
+        ),
+        (
+            &["list", "--json"],
+            format!("\"blake3\":\"{BLAKE3_OF_ABC}\""),
+        ),
+    ] {
+        let said = w.ok(args);
+        assert!(said.replace(": ", ":").contains(&told), "{args:?}: {said}");
+    }
+    // Kept while the bytes are the same ones, wherever they come from now.
+    w.models(&(model("a.bin", "hf://org/repo/a.bin") + &others));
+    w.ok(&["lock"]);
+    assert_eq!(name("a.bin").as_deref(), Some(BLAKE3_OF_ABC));
+    w.models(&format!("{adopted}{others}"));
+    w.put("a.bin", b"abd");
+    w.ok(&["lock"]);
+    w.ok(&["update", "a.bin"]);
+    assert!(name("a.bin").is_some_and(|n| n != BLAKE3_OF_ABC));
+    // A lock of an older comfy is read, and is no reason to read a file again.
+    let newer = text_of();
+    let own = format!("blake3 = \"{}\"\n", name("a.bin").unwrap());
+    let older = newer
+        .replace(&own, "")
+        .replace("version = 2", "version = 1");
+    fs::write(&lock, &older).unwrap();
+    w.ok(&["lock", "--check"]);
+    w.ok(&["lock"]);
+    assert_eq!(text_of(), older);
+    // It is known from the reading before, and says nothing of another file.
+    assert!(
+        w.ok(&["update", "a.bin"])
+            .contains("Nothing newer for a.bin.")
+    );
+    assert_eq!(text_of(), newer);
+    w.edit_lock(&own, "blake3 = \"6437B3\"\n");
+    let said = w.fails(&["plan"]);
+    assert!(
+        said.contains("comfy.lock:")
+            && said.contains("blake3 of model \"a.bin\" is not 64 hexadecimal digits"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_workflow_names_a_model_by_either_hash() {
+    let w = World::new();
+    w.put("loras/a.bin", b"abc");
+    w.put(
+        "loras/mine.safetensors",
+        &safetensors(
+            r#"{"t":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#,
+            4,
+        ),
+    );
+    w.models("[models.\"loras/a.bin\"]\n[models.\"loras/mine.safetensors\"]\n");
+    w.ok(&["lock"]);
+    let own = w.pin("loras/mine.safetensors");
+    let hash = |key: &str| own[key].as_str().unwrap().to_string();
+    let named = |name: &str, hash: &str, kind: Option<&str>| serde_json::json!({ "name": name, "hash": hash, "hash_type": kind, "directory": "loras" });
+    let said = |models: serde_json::Value| {
+        let workflow = serde_json::json!({ "nodes": [], "models": models });
+        fs::write(w.root.join("w.json"), workflow.to_string()).unwrap();
+        let out = w.run(&["add", "--workflow", "w.json", "-n"]);
+        text(&out, &w.root)
+    };
+    insta::assert_snapshot!(said(serde_json::json!([
+        named("mine.safetensors", &hash("sha256"), Some("SHA256")),
+        named("renamed.safetensors", &hash("blake3"), Some("BLAKE3")),
+        named("of-an-asset.safetensors", &format!("blake3:{}", hash("blake3")), None),
+    ])), @"
+    Models
+      found      mine.safetensors         model loras/mine.safetensors
+      ambiguous  of-an-asset.safetensors  comfy.toml has loras/mine.safetensors with the hash that the workflow names: choose it in the workflow
+      ambiguous  renamed.safetensors      comfy.toml has loras/mine.safetensors with the hash that the workflow names: choose it in the workflow
+    There is nothing to add.
+    ");
+    insta::assert_snapshot!(said(serde_json::json!([
+        named("mine.safetensors", BLAKE3_OF_ABC, Some("Blake3")),
+        named("unknown.safetensors", &"0".repeat(64), Some("BLAKE3")),
+    ])), @"
+    Models
+      ambiguous  mine.safetensors     comfy.toml has loras/mine.safetensors, whose hash is not the one that the workflow names
+      unknown    unknown.safetensors  it is in no share, and the workflow does not say where it comes from
+    There is nothing to add.
+    ");
+}

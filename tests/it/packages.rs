@@ -613,3 +613,71 @@ fn wheels_that_no_index_has_come_from_a_folder_or_an_address() {
     exit 1
     ");
 }
+
+/// All packages of Python are one change at first; if it is theirs, they are searched one by one.
+#[test]
+fn a_bisect_finds_the_package_among_those_that_moved() {
+    if !crate::support::git_or_skip() {
+        return;
+    }
+    let Some(w) = World::new("aa\nbb\ncc\ndd", &[("pack", "")]) else {
+        return;
+    };
+    let all = |version: &'static str| ["aa", "bb", "cc", "dd"].map(|name| (name, version));
+    w.index.wheels(&all("1.0"));
+    let git = |args: &[&str]| {
+        let who = ["-c", "user.name=a", "-c", "user.email=a@localhost"];
+        let mut c = std::process::Command::new("git");
+        c.current_dir(w.root.join("project"));
+        let out = c.args(who).args(args).output().unwrap();
+        assert!(out.status.success(), "{args:?}");
+    };
+    git(&["init", "-q"]);
+    w.one("lock");
+    git(&["add", "comfy.toml", "comfy.lock"]);
+    git(&["commit", "-qm", "Pin ComfyUI"]);
+    w.index.wheels(&all("2.0"));
+    w.commit("pack", "aa");
+    w.run(&["update", "apply --yes --no-check"]);
+    let script = w.root.join("judge");
+    let site = site(&base(&w).join("current/venv"));
+    let site = site.strip_prefix(w.root.join("prefix")).unwrap();
+    // Two of them break it; the second is there in the end as well.
+    let text = format!(
+        "#!/bin/sh\ncd {}/prefix/{}\n! test -e bb-2.0.dist-info || ! test -e cc-2.0.dist-info\n",
+        w.root.display(),
+        site.display()
+    );
+    fs::write(&script, text).unwrap();
+    fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let before = venv(&w);
+    let told = w.one(&format!("bisect --yes --good HEAD -- {}", script.display()));
+    let told = told.replace(w.root.to_str().unwrap(), "ROOT");
+    insta::assert_snapshot!(told, @"
+    $ comfy bisect --yes --good HEAD -- ROOT/judge
+    cc breaks it (cc 1.0 -> 2.0); without it, the 2 changes before it work.
+    Searching 2 moved pins: at most 2 starts beside 2 to begin with. Each half is applied here; then this machine goes back to comfy.lock.
+     1. what is live now: bad
+     2. with the pins of --good: good
+     3. the first 1 of 2, up to python: bad
+    Python it is: searching its packages.
+     4. the first 2 of 4, up to bb: good
+     5. the first 3 of 4, up to cc: bad
+    5 starts; this machine is back at comfy.lock.
+    ");
+    assert_eq!(venv(&w), before);
+    assert!(w.one("plan").contains("No changes"));
+    // What a program reads of it.
+    let said = w.one(&format!(
+        "bisect --yes --json --good HEAD -- {}",
+        script.display()
+    ));
+    let object = &said[said.find("{\n").unwrap()..=said.rfind('}').unwrap()];
+    let data = &serde_json::from_str::<serde_json::Value>(object).unwrap()["data"];
+    assert_eq!(data["finding"]["breaks"], "cc");
+    assert_eq!(
+        (&data["starts"], &data["back_at_lock"]),
+        (&5.into(), &true.into())
+    );
+    assert_eq!(data["tries"][1]["verdict"], "good");
+}

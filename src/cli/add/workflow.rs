@@ -53,16 +53,22 @@ pub(super) enum Answer {
 pub(super) fn run(global: &GlobalArgs, args: &WorkflowArgs) -> Result<u8> {
     let file = args.file.clone().unwrap_or_default();
     let shown = escape_text(&file.to_string_lossy());
-    let meta = std::fs::metadata(&file).with_context(|| format!("open {shown}"))?;
+    let give = |p: Problem| p.with_hint("give a workflow's JSON, or a PNG that ComfyUI saved");
+    let meta = std::fs::metadata(&file)
+        .with_context(|| format!("open {shown}"))
+        .map_err(give)?;
     // A FIFO would be waited for, and /dev/zero has no end.
     if !meta.is_file() {
-        return Err(Problem::new(format!("{shown} is not a file"))
-            .with_hint("give a workflow's JSON, or a PNG that ComfyUI saved"));
+        return Err(give(Problem::new(format!("{shown} is not a file"))));
     }
     if meta.len() > MOST_BYTES {
-        return Err(Problem::new(format!("{shown} is larger than 256 MiB")));
+        return Err(give(Problem::new(format!(
+            "{shown} is larger than 256 MiB"
+        ))));
     }
-    let bytes = std::fs::read(&file).with_context(|| format!("read {shown}"))?;
+    let bytes = std::fs::read(&file)
+        .with_context(|| format!("read {shown}"))
+        .map_err(|p| p.with_hint("make it readable for you, or copy it to a folder of yours"))?;
     let workflow = Workflow::parse(&bytes).map_err(|p| p.with_prefix(&format!("{shown} ")))?;
     let project = ComfyProject::open(global)?;
     let nodes = node_answers(&project, &workflow)?;

@@ -1,8 +1,11 @@
 //! The models that a workflow names: which are there, and from where the others come.
 
+use std::collections::BTreeSet;
+
 use crate::cli::add::workflow::Answer;
 use crate::desired::below_home;
 use crate::host::models::resolver;
+use crate::lock::ModelPin;
 use crate::manifest::edit::SectionLines;
 use crate::manifest::{MODELS, hub_pages, names};
 use crate::problem::Result;
@@ -30,7 +33,16 @@ pub(super) fn model_answers(
         }
     }
     on_disk.sort();
-    let declared: Vec<&str> = project.manifest.models.iter().map(|(p, _)| &**p).collect();
+    let lock = project.lock.as_ref().map(|(lock, _)| lock);
+    let declared: Vec<DeclaredModel> = project
+        .manifest
+        .models
+        .keys()
+        .map(|path| DeclaredModel {
+            path,
+            pin: lock.and_then(|l| l.models.get(path)).map(|p| &**p),
+        })
+        .collect();
     let answer = |(name, model): (&String, &NamedModel)| {
         (name.clone(), model_answer(name, model, &declared, &on_disk))
     };
@@ -45,20 +57,63 @@ fn is_named(path: &str, name: &str) -> bool {
             .is_some_and(|rest| rest.ends_with('/'))
 }
 
+/// A model of comfy.toml, and its pin where it has one.
+struct DeclaredModel<'a> {
+    path: &'a str,
+    pin: Option<&'a ModelPin>,
+}
+
+impl DeclaredModel<'_> {
+    /// Whether its bytes are those that the workflow names by a hash; `None` where either side does
+    /// not say.
+    fn has_bytes_of(&self, model: &NamedModel) -> Option<bool> {
+        let pin = self.pin?;
+        let by = |named: &BTreeSet<String>, own: String| {
+            (!named.is_empty()).then(|| named.contains(&own))
+        };
+        by(&model.sha256, pin.sha256.to_string())
+            .or_else(|| by(&model.blake3, pin.blake3?.to_string()))
+    }
+}
+
+/// What comfy.toml has: by name, and by the bytes that the workflow names.
+fn declared_answer(name: &str, model: &NamedModel, declared: &[DeclaredModel]) -> Option<Answer> {
+    let has_bytes = |m: &&DeclaredModel| m.has_bytes_of(model) == Some(true);
+    let named: Vec<&DeclaredModel> = declared.iter().filter(|m| is_named(m.path, name)).collect();
+    let same: Vec<&DeclaredModel> = named.iter().copied().filter(has_bytes).collect();
+    let list = |all: &[&DeclaredModel]| {
+        let all: Vec<String> = all.iter().map(|m| escape_text(m.path)).collect();
+        all.join(" and ")
+    };
+    Some(match (&same[..], &named[..]) {
+        ([one], _) => Answer::Found(format!("model {}", escape_text(one.path))),
+        (_, [one]) if one.has_bytes_of(model) == Some(false) => Answer::Ambiguous(format!(
+            "comfy.toml has {}, whose hash is not the one that the workflow names",
+            escape_text(one.path)
+        )),
+        (_, [one]) => Answer::Found(format!("model {}", escape_text(one.path))),
+        (_, [_, _, ..]) => Answer::Ambiguous(format!("comfy.toml has {}", list(&named))),
+        (_, []) => {
+            let twins: Vec<&DeclaredModel> = declared.iter().filter(has_bytes).collect();
+            if twins.is_empty() {
+                return None;
+            }
+            Answer::Ambiguous(format!(
+                "comfy.toml has {} with the hash that the workflow names: choose it in the workflow",
+                list(&twins)
+            ))
+        }
+    })
+}
+
 fn model_answer(
     name: &str,
     model: &NamedModel,
-    declared: &[&str],
+    declared: &[DeclaredModel],
     on_disk: &[(String, String)],
 ) -> Answer {
-    let found: Vec<&&str> = declared.iter().filter(|p| is_named(p, name)).collect();
-    match found[..] {
-        [one] => return Answer::Found(format!("model {}", escape_text(one))),
-        [] => {}
-        _ => {
-            let all: Vec<String> = found.iter().map(|p| escape_text(p)).collect();
-            return Answer::Ambiguous(format!("comfy.toml has {}", all.join(" and ")));
-        }
+    if let Some(answer) = declared_answer(name, model, declared) {
+        return answer;
     }
     let there: Vec<&(String, String)> = on_disk.iter().filter(|(_, p)| is_named(p, name)).collect();
     match there[..] {
@@ -77,12 +132,12 @@ fn model_answer(
             return Answer::Ambiguous(format!("there are {}", all.join(" and ")));
         }
     }
-    let sources: std::collections::BTreeSet<String> = model
+    let sources: BTreeSet<String> = model
         .urls
         .iter()
         .filter_map(|u| hub_pages::source_of_address(u))
         .collect();
-    let one_of = |set: &std::collections::BTreeSet<String>| match set.len() {
+    let one_of = |set: &BTreeSet<String>| match set.len() {
         1 => set.first().cloned(),
         _ => None,
     };

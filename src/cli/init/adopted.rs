@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 use bytestring::ByteString;
 use rayon::prelude::*;
 
-use super::losses::{note_packages, note_write_shares, print_summary, refused_node, without_place};
+use super::losses::{
+    note_packages, note_registry_status, note_write_shares, print_summary, refused_node,
+    without_place,
+};
 use super::{Caller, FirstFiles, InitArgs};
 use crate::adopt::manifest_text::{LeftOut, ManifestChoices, write_manifest};
 use crate::adopt::{Adopted, AdoptedModel, AdoptedShare, AdoptedSource, GitPin, Loss};
@@ -54,6 +57,8 @@ pub(super) fn adopt_installation(
         .with_hint("run it as the user whose installation it is")
         .with_hint("`--isolation none` is for machines where ComfyUI runs as root anyway"));
     }
+    // Who may not use it is told before anything is read.
+    let home = machine::primary_owner(target.caller.primary_user.as_deref(), false)?.home;
     let here = std::env::current_dir().context("find the current folder")?;
     let below_here = |path: &Option<PathBuf>| path.as_ref().map(|p| clean_path(&here.join(p)));
     let options = ReadingOptions {
@@ -70,7 +75,6 @@ pub(super) fn adopt_installation(
     if adopted.shares.is_empty() {
         adopted.shares = first_shares(target.shared_root);
     }
-    let home = machine::primary_owner(target.caller.primary_user.as_deref(), false)?.home;
     if target.isolation == IsolationMode::Account && !args.manage_shares {
         note_write_shares(&mut adopted);
     }
@@ -212,6 +216,7 @@ impl Draft<'_> {
             self.left_out_models.insert(path);
         }
         self.note_foreign_commits();
+        note_registry_status(&mut self.adopted, &lock);
         if let Some(settings) = settings {
             for told in settings.told {
                 self.adopted.losses.push(Loss::new(

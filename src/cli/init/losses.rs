@@ -42,6 +42,22 @@ pub(super) fn refused_node(name: &str, p: &Problem, folder: Option<&str>) -> Los
     )
 }
 
+/// Tells which packs have a version of which the registry says something else than that it is fine.
+pub(super) fn note_registry_status(adopted: &mut Adopted, lock: &Lock) {
+    for (name, pin) in &lock.nodes {
+        let Some(archive) = pin.archive.as_ref().filter(|a| a.status != "active") else {
+            continue;
+        };
+        adopted.lose(
+            format!(
+                "node {name}: the registry says that version {} is {}, without a reason",
+                archive.version, archive.status
+            ),
+            "look at it before you run it (`comfy scan`), or write another `version` and run `comfy lock`",
+        );
+    }
+}
+
 /// Tells of folders that ComfyUI writes to, and that comfy does not change.
 pub(super) fn note_write_shares(adopted: &mut Adopted) {
     let written = adopted.shares.iter();
@@ -160,4 +176,36 @@ pub(super) fn print_summary(adopted: &Adopted, lock: &Lock) {
 fn print_entry(head: &str, text: &str) {
     let lines = escape_lines(text);
     render::print_wrapped_stdout(&format!("{head}{}", lines.trim_end().replace('\n', "\n  ")));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pack_that_the_registry_flagged_is_told() {
+        let id = "1".repeat(40);
+        let pack = |name: &str, status: &str| {
+            format!(
+                "\n[nodes.{name}]\nrepo = \"registry:{name}\"\nref = \"1.0.5\"\ncommit = \"{id}\"\ntree = \
+                 \"{id}\"\nregistry_version = \"1.0.5\"\nurl = \"https://h.test/{name}.zip\"\nsha256 = \
+                 \"{}\"\nstatus = \"{status}\"\n",
+                "2".repeat(64)
+            )
+        };
+        let text = format!(
+            "version = 2\n\n[comfyui]\nrepo = \"https://github.com/o/c\"\nref = \"main\"\ncommit = \
+             \"{id}\"\ntree = \"{id}\"\n{}{}",
+            pack("good", "active"),
+            pack("kj", "flagged")
+        );
+        let lock = Lock::parse(std::path::Path::new("comfy.lock"), &text.into()).unwrap();
+        let mut adopted = Adopted::default();
+        note_registry_status(&mut adopted, &lock);
+        let told: Vec<&str> = adopted.losses.iter().map(|l| l.what.as_str()).collect();
+        assert_eq!(
+            told,
+            ["node kj: the registry says that version 1.0.5 is flagged, without a reason"]
+        );
+    }
 }

@@ -1,7 +1,7 @@
 mod adopted;
 mod losses;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::GlobalArgs;
 use crate::host::machine::identity::{self, OtherProgram};
@@ -62,7 +62,7 @@ pub(crate) fn run(global: &GlobalArgs, args: &InitArgs) -> Result<u8> {
                 .with_hint("edit it, or move it away first"));
         }
     }
-    std::fs::create_dir_all(&dir).with_context(|| format!("make {}", dir.display()))?;
+    let made_folders = MadeFolders::make(&dir)?;
     let dir = dir
         .canonicalize()
         .with_context(|| format!("open {}", dir.display()))?;
@@ -111,6 +111,7 @@ pub(crate) fn run(global: &GlobalArgs, args: &InitArgs) -> Result<u8> {
         fs::edit::write_file(&dir.join(name), text.as_bytes(), 0o644, caller.ids)
             .with_context(|| format!("write {}", dir.join(name).display()))?;
     }
+    made_folders.keep();
     caller.warn(isolation);
     if let Some(other) = identity::other_comfy() {
         render::print_warning(&other_program_text(&other));
@@ -127,6 +128,32 @@ pub(crate) fn run(global: &GlobalArgs, args: &InitArgs) -> Result<u8> {
         )
     });
     Ok(0)
+}
+
+/// Folders that were made for the first files, and that go again if those are not written.
+struct MadeFolders(Vec<PathBuf>);
+
+impl MadeFolders {
+    fn make(dir: &Path) -> Result<MadeFolders> {
+        let is_missing = |d: &&Path| d.symlink_metadata().is_err();
+        let missing = dir.ancestors().take_while(is_missing);
+        let made = MadeFolders(missing.map(Path::to_path_buf).collect());
+        std::fs::create_dir_all(dir).with_context(|| format!("make {}", dir.display()))?;
+        Ok(made)
+    }
+
+    fn keep(mut self) {
+        self.0.clear();
+    }
+}
+
+impl Drop for MadeFolders {
+    fn drop(&mut self) {
+        // One that is not empty stays.
+        for dir in &self.0 {
+            let _ = std::fs::remove_dir(dir);
+        }
+    }
 }
 
 /// The texts of the first files.
@@ -195,6 +222,20 @@ impl Caller {
                  \"none\"): it and its nodes can do anything on this machine, and nothing is \
                  protected",
             );
+        } else if isolation == IsolationMode::None && !self.people.is_empty() {
+            let people = self.people.join(", ");
+            let (named, who) = match &self.people[..] {
+                [one] => (format!("the file names {one}"), one.as_str()),
+                _ => (
+                    format!("the file names nobody: set host.primary_user ({people})"),
+                    "that account",
+                ),
+            };
+            render::print_warning(&format!(
+                "you are root, and isolation = \"none\" runs ComfyUI and every command as the primary \
+                 user; {named}. Run comfy as {who}, without sudo; where ComfyUI is to run as root, \
+                 write primary_user = \"root\""
+            ));
         } else if let [one] = &self.people[..] {
             render::print_note(&format!(
                 "You are root; the file names {one} as the primary user, who uses ComfyUI."

@@ -274,7 +274,17 @@ impl GitCheckout {
         for path in &changes.deleted {
             add_diff(&mut out, path, before(path), Some(String::new()));
         }
+        // What .gitignore names is nothing to publish: a key, a cache.
+        repo.set_workdir(folder, false)
+            .with_context(|| format!("open {}", folder.display()))?;
         for (path, _) in &changes.added {
+            let is_ignored = repo.is_path_ignored(folder.join(path));
+            if is_ignored.unwrap_or(true) {
+                let shown = crate::text::escape_text(path);
+                // Writing to a String cannot fail.
+                let _ = writeln!(out, "# {shown}: left out, .gitignore names it");
+                continue;
+            }
             add_diff(&mut out, path, Some(String::new()), text_file(folder, path));
         }
         Ok(out)
@@ -474,6 +484,24 @@ mod tests {
         assert_eq!(changes.modified, ["c.py", "lib/a.py"]);
         assert_eq!(changes.deleted, ["b.py"]);
         assert_eq!(changes.added, [("new\u{1b}.txt".to_string(), 1)]);
+        // Nobody publishes what .gitignore names: a key, a cache.
+        std::fs::write(folder.join(".gitignore"), "*.env\n/cache/\n").unwrap();
+        std::fs::create_dir_all(folder.join("cache/deep")).unwrap();
+        std::fs::write(folder.join("keys.env"), "hunter2\n").unwrap();
+        std::fs::write(folder.join("cache/deep/x.txt"), "hunter2\n").unwrap();
+        let all = c.compare(&folder, &|_| false).unwrap();
+        let patch = c.patch(&folder, &all).unwrap();
+        for left_out in ["keys.env", "cache/deep/x.txt"] {
+            let line = format!("# {left_out}: left out, .gitignore names it\n");
+            assert!(patch.contains(&line), "{patch}");
+        }
+        assert!(
+            !patch.contains("hunter2") && patch.contains("+++ b/.gitignore"),
+            "{patch}"
+        );
+        std::fs::remove_dir_all(folder.join("cache")).unwrap();
+        std::fs::remove_file(folder.join("keys.env")).unwrap();
+        std::fs::remove_file(folder.join(".gitignore")).unwrap();
         let patch = c.patch(&folder, &changes).unwrap();
         assert!(patch.contains("-y = 2\n+y = 3\n"), "{patch}");
         // A link is not followed, and no name writes to the terminal.

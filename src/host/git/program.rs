@@ -287,7 +287,7 @@ pub(super) fn commits_between(
         program,
         folder,
         url,
-        &format!("+{new}:refs/remote/new"),
+        &[&format!("+{new}:refs/remote/new")],
         "--depth=1000",
     )?;
     let (old, new) = (old.to_string(), new.to_string());
@@ -297,13 +297,13 @@ pub(super) fn commits_between(
     })
 }
 
-/// The repository of commits alone beside the outline at `folder`, with what `spec` names.
+/// The repository of commits alone beside the outline at `folder`, with what `specs` name.
 pub(super) fn fetch_history(
     git: &GitStore,
     program: &Path,
     folder: &Path,
     url: &str,
-    spec: &str,
+    specs: &[&str],
     depth: &str,
 ) -> Option<PathBuf> {
     let history = folder.with_extension("history.git");
@@ -315,7 +315,7 @@ pub(super) fn fetch_history(
         program,
         &history,
         url,
-        &[spec],
+        specs,
         &[depth],
         Some("tree:0"),
         &crate::progress::NoProgress,
@@ -360,6 +360,24 @@ pub(super) fn count_commits(
         .trim()
         .parse()
         .ok()
+}
+
+/// Commits of `of` that no ref below `refs` has, as far as they are here.
+pub(super) fn count_unreached(
+    git: &GitStore,
+    program: &Path,
+    history: &Path,
+    of: &str,
+    refs: &str,
+) -> Option<usize> {
+    let mut c = git_command(git, program, &[]);
+    c.current_dir(history)
+        .args(["--git-dir", ".", "rev-list", "--count", "--not"])
+        .arg(format!("--glob={refs}"))
+        .args(["--not", "--end-of-options"])
+        .arg(of);
+    let out = run_git(c, of, &crate::progress::NoProgress).ok()?;
+    out.trim().parse().ok()
 }
 
 /// The newest commits of `of` that `without` does not have.

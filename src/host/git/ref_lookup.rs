@@ -148,7 +148,7 @@ impl GitStore {
         let outline = self.store_folder(repo, FetchDepth::Outline);
         let spec = "+HEAD:refs/remote/asked";
         let history =
-            program::fetch_history(self, git, &outline, url, spec, ref_membership::DEPTHS[0])?;
+            program::fetch_history(self, git, &outline, url, &[spec], ref_membership::DEPTHS[0])?;
         program::whole_commit(self, git, &history, short)
     }
 }

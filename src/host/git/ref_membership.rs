@@ -1,5 +1,6 @@
-//! Checks that a pinned commit belongs to its ref. A hub serves the commits of all forks at the
-//! parent's address, so a commit that can be fetched there may belong to a fork.
+//! Checks that a pinned commit belongs to its ref, or, where the ref is the commit itself, to any
+//! branch or tag. A hub serves the commits of all forks at the parent's address, so a commit that can
+//! be fetched there may belong to a fork.
 //!
 //! The server's answers are stored next to the outlines, a small file for each, so `plan` needs no
 //! server. A commit that was on its ref once stays known as such, even if the branch is rewritten
@@ -21,6 +22,14 @@ pub(crate) enum RefMembership {
 
 /// Commits of a ref that are asked for at first, and where the pinned one is older.
 pub(super) const DEPTHS: [&str; 2] = ["--depth=1000", "--depth=20000"];
+
+/// Where the ref that is asked about is kept, and where all of a server's are.
+const ASKED: &str = "refs/remote/asked";
+const ALL: &str = "refs/remote/all";
+const ALL_REFS: [&str; 2] = [
+    "+refs/heads/*:refs/remote/all/heads/*",
+    "+refs/tags/*:refs/remote/all/tags/*",
+];
 
 impl GitStore {
     fn note_of(&self, repo: &str, git_ref: &str, commit: &ObjectId) -> PathBuf {
@@ -57,12 +66,8 @@ impl GitStore {
         git_ref: &str,
         commit: &ObjectId,
     ) -> Option<RefMembership> {
-        if let Some(asked) = ObjectId::parse(git_ref) {
-            return Some(if asked == *commit {
-                RefMembership::On
-            } else {
-                RefMembership::Off
-            });
+        if ObjectId::parse(git_ref).is_some_and(|asked| asked != *commit) {
+            return Some(RefMembership::Off);
         }
         match std::fs::read(self.note_of(repo, git_ref, commit))
             .ok()?
@@ -84,7 +89,8 @@ impl GitStore {
         commit: &ObjectId,
     ) -> Option<RefMembership> {
         let known = self.known_standing(repo, git_ref, commit);
-        if known == Some(RefMembership::On) || self.offline || ObjectId::parse(git_ref).is_some() {
+        let other = ObjectId::parse(git_ref).is_some_and(|asked| asked != *commit);
+        if known == Some(RefMembership::On) || self.offline || other {
             return known;
         }
         let asked = self.ask_server(repo, git_ref, commit);
@@ -100,22 +106,24 @@ impl GitStore {
             self.store_folder(repo, FetchDepth::Outline),
             self.net.mirrors.rewrite_url(repo),
         );
+        let own = format!("+{git_ref}:{ASKED}");
+        // Written as a commit, it may be on any of them.
+        let specs = match ObjectId::parse(git_ref) {
+            Some(_) => &ALL_REFS[..],
+            None => &[own.as_str()],
+        };
         for depth in DEPTHS {
-            let history = program::fetch_history(
-                self,
-                git,
-                &outline,
-                &url,
-                &format!("+{git_ref}:refs/remote/asked"),
-                depth,
-            )?;
-            let (of, asked) = (commit.to_string(), "refs/remote/asked");
-            match program::count_commits(self, git, &history, &of, asked) {
+            let history = program::fetch_history(self, git, &outline, &url, specs, depth)?;
+            let of = commit.to_string();
+            let unreached = match ObjectId::parse(git_ref) {
+                Some(_) => program::count_unreached(self, git, &history, &of, ALL),
+                None => program::count_commits(self, git, &history, &of, ASKED),
+            };
+            match unreached {
                 Some(0) => return Some(RefMembership::On),
                 Some(_) => {}
-                // It is not in the store, and git itself works.
-                None if !objects::has_commit(&history, commit)
-                    && program::count_commits(self, git, &history, asked, asked) == Some(0) => {}
+                // It is not in the store, and git itself works: it has just fetched.
+                None if !objects::has_commit(&history, commit) => {}
                 None => return None,
             }
             // The whole of the ref is here, and the commit is not in it.

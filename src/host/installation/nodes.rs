@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Installation, ReadingOptions, note_changes, pin_of};
 use crate::adopt::extra_model_paths::ModelSection;
+use crate::adopt::manager_snapshot::OWN_FILE;
 use crate::adopt::{AdoptedSource, registry_pack};
 use crate::host::fs::read_regular;
 use crate::host::git::checkout;
@@ -83,7 +84,7 @@ fn read_folder(
                 bare.split('@').next().unwrap_or(bare)
             };
             read_node(out, &path, bare, on, options);
-        } else if bare.ends_with(".py") && bare != "websocket_image_save.py" {
+        } else if bare.ends_with(".py") && bare != OWN_FILE {
             out.adopted.lose(
                 format!("node {}: it is a single file", escape_text(bare)),
                 "move it into a folder of its own, as __init__.py, and add that folder",

@@ -7,7 +7,8 @@ use crate::adopt::extra_model_paths::{self, ModelSection};
 use crate::adopt::{Adopted, AdoptedShare};
 use crate::host::env;
 use crate::host::fs::read_regular;
-use crate::manifest::{MODELS, ShareAccess, ShareRole, names};
+use crate::host::machine::operating_system;
+use crate::manifest::{MODELS, ShareAccess, ShareRole, names, reserved_paths};
 use crate::text::escape_text;
 
 /// ComfyUI's own folders: name of the share, folder, what the sandbox user may do there.
@@ -27,6 +28,14 @@ pub(super) fn read_shares(out: &mut Adopted, folder: &Path) -> Vec<(PathBuf, Mod
     for (name, mount, access) in OWN {
         let path = folder.join(mount);
         if path.is_dir() {
+            if let Some(why) = why_no_share(&clean(&path)) {
+                let shown = escape_text(&path.to_string_lossy());
+                out.lose(
+                    format!("{shown} is a link to a folder that {why}"),
+                    "put a folder there, and run `comfy init --from` again",
+                );
+                continue;
+            }
             out.shares.push(AdoptedShare {
                 name: (*name).into(),
                 path: path.to_string_lossy().into_owned(),
@@ -131,6 +140,17 @@ fn add_section(out: &mut Adopted, base: &Path, section: &ModelSection) {
                 );
                 continue;
             }
+            if let Some(why) = why_no_share(&path) {
+                out.lose(
+                    format!(
+                        "{EXTRA}, section {shown}: {kind} = {} {why}: it is not adopted",
+                        escape_text(&path.to_string_lossy())
+                    ),
+                    "move the models into a folder of their own, and declare it: [shares.NAME] models = \
+                     { checkpoints = \"FOLDER\" }",
+                );
+                continue;
+            }
             let below = path.strip_prefix(base).ok().and_then(Path::to_str);
             match below.filter(|_| section.base_path.is_some()) {
                 Some("") => inside.entry(kind.clone()).or_default().push(".".into()),
@@ -140,7 +160,7 @@ fn add_section(out: &mut Adopted, base: &Path, section: &ModelSection) {
         }
     }
     if !inside.is_empty() {
-        if overlaps(&out.shares, base) {
+        if overlaps(&out.shares, base) || why_no_share(base).is_some() {
             let each = inside.iter().flat_map(|(kind, folders)| {
                 folders.iter().map(|f| (kind.clone(), clean(&base.join(f))))
             });
@@ -168,6 +188,24 @@ fn add_section(out: &mut Adopted, base: &Path, section: &ModelSection) {
             &path,
             BTreeMap::from([(kind, vec![".".into()])]),
         );
+    }
+}
+
+/// Why a folder cannot be a share; its text is as unreviewed as the nodes.
+fn why_no_share(path: &Path) -> Option<&'static str> {
+    let os = operating_system();
+    let home = env::home_dir().map(|h| clean(&h)).unwrap_or_default();
+    let homes = Path::new(os.homes());
+    let is_home = |p: &Path| p.parent().is_some_and(|above| os.is_same(above, homes));
+    // Root reads the homes of others.
+    let home_around = path.ancestors().find(|p| is_home(p)).unwrap_or(&home);
+    if path.parent().is_none() {
+        Some("is the root of the file system")
+    } else if os.lies_in(&home, path) || is_home(path) || os.is_same(path, homes) {
+        Some("is a home, or contains one")
+    } else {
+        reserved_paths::why_reserved(os, &home, path)
+            .or_else(|| reserved_paths::why_reserved(os, home_around, path))
     }
 }
 

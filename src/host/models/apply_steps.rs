@@ -8,6 +8,7 @@ use nix::sys::stat::FileStat;
 use nix::unistd::{Gid, Uid};
 use rayon::prelude::*;
 
+use super::content_hash::{self, ContentHasher};
 use super::install::{self, VerifiedFile};
 use super::verified_hashes::{Hashes, Key};
 use super::{ModelHubs, build_job};
@@ -15,7 +16,7 @@ use crate::desired::below_home;
 use crate::host::build::GenerationBuilder;
 use crate::host::build::work::BuildWork;
 use crate::host::fs::{acl, as_mode, edit};
-use crate::lock::{ModelOrigin, Sha256Digest};
+use crate::lock::{FileDigests, ModelOrigin, Sha256Digest};
 use crate::plan::ids::AccountIds;
 use crate::plan::model_summary::ModelFetch;
 use crate::plan::observed::ShareSpec;
@@ -377,7 +378,7 @@ pub(crate) fn mark_placed(placed: &Placed, hashes: &Hashes) {
         if let Ok(st) = nix::sys::stat::lstat(path)
             && Key::of(&st) == *key
         {
-            hashes.add(&st, *sha256, now);
+            hashes.add(&st, FileDigests::from(*sha256), now);
         }
     }
 }
@@ -407,13 +408,13 @@ pub(crate) fn reread_files(
         let progress = report.start_counted(&path.display().to_string(), ProgressUnit::Bytes);
         let mut done = 0;
         let size = u64::try_from(st.st_size).unwrap_or(0).max(1);
-        let read = super::sha256::whole(&file, &mut |n| {
+        let read = content_hash::whole(&file, ContentHasher::sha256(), &mut |n| {
             done += n;
             progress.set_position(done, size);
         });
         // What cannot be read stays unknown.
-        if let Ok((_, sum)) = read {
-            hashes.add(&st, sum, began);
+        if let Ok((_, found)) = read {
+            hashes.add(&st, found, began);
         }
     });
 }

@@ -11,12 +11,12 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::time::Duration;
 
 use super::SecretText;
+use super::content_hash::{self, ContentHasher};
 use super::download_source::DownloadSource;
-use super::sha256::{self, Sha256Hasher};
 use super::web::{
     TRIES, WebClient, WebRefusal, WebReply, WebRequest, pause_between, public_address,
 };
-use crate::lock::Sha256Digest;
+use crate::lock::{FileDigests, Sha256Digest};
 use crate::problem::{Context, Problem, Result};
 use crate::progress::Progress;
 use crate::text::format_bytes;
@@ -37,18 +37,23 @@ pub(crate) struct DownloadRequest<'a> {
 
 struct PartialFile {
     file: File,
-    hasher: Sha256Hasher,
+    hasher: ContentHasher,
     /// Some of it comes from an earlier run.
     resumed: bool,
 }
 
 impl PartialFile {
-    fn open_part(path: &Path, most: Option<u64>, progress: &dyn Progress) -> Result<PartialFile> {
+    fn open_part(
+        path: &Path,
+        most: Option<u64>,
+        hasher: ContentHasher,
+        progress: &dyn Progress,
+    ) -> Result<PartialFile> {
         let doing = || format!("write {}", path.display());
         let file = PartialFile::open_locked(path)?;
         let mut part = PartialFile {
             file,
-            hasher: Sha256Hasher::default(),
+            hasher,
             resumed: false,
         };
         let there = part.file.metadata().with_context(doing)?.len();
@@ -57,7 +62,7 @@ impl PartialFile {
             return Ok(part);
         }
         let mut done = 0;
-        let read = sha256::rest(&part.file, &mut part.hasher, &mut |n| {
+        let read = content_hash::rest(&part.file, &mut part.hasher, &mut |n| {
             done += n;
             progress.set_position(done, most.unwrap_or(there).max(1));
         });
@@ -106,7 +111,7 @@ impl PartialFile {
     fn start_over(&mut self) -> std::io::Result<()> {
         self.file.set_len(0)?;
         std::io::Seek::rewind(&mut self.file)?;
-        self.hasher = Sha256Hasher::default();
+        self.hasher = self.hasher.start_again();
         self.resumed = false;
         Ok(())
     }
@@ -139,7 +144,8 @@ fn interrupted_or(e: std::io::Error, what: impl FnOnce() -> String) -> Problem {
     }
 }
 
-/// Downloads the whole file to `part`, synced to disk; returns its size and hash.
+/// Downloads the whole file to `part`, synced to disk; returns its size and hashes. What is pinned
+/// already is compared by its SHA-256 alone; of what is about to be pinned BLAKE3 is computed too.
 ///
 /// # Errors
 /// If the server does not deliver it, delivers something else, or the disk is full. A part with the
@@ -148,14 +154,18 @@ pub(crate) fn download_file(
     web: &WebClient,
     f: &DownloadRequest,
     progress: &dyn Progress,
-) -> Result<(u64, Sha256Digest)> {
-    let mut part = PartialFile::open_part(f.part, f.size, progress)?;
+) -> Result<(u64, FileDigests)> {
+    let hasher = match f.sha256 {
+        Some(_) => ContentHasher::sha256(),
+        None => ContentHasher::with_blake3(),
+    };
+    let mut part = PartialFile::open_part(f.part, f.size, hasher, progress)?;
     loop {
         if f.size.is_none_or(|s| part.hasher.bytes < s) {
             download_with_retries(web, f, &mut part, progress)?;
         }
-        let (size, sum) = (part.hasher.bytes, part.hasher.sum());
-        let wrong = f.sha256.is_some_and(|s| s != sum);
+        let (size, found) = (part.hasher.bytes, part.hasher.digests());
+        let wrong = f.sha256.is_some_and(|s| s != found.sha256);
         if wrong && part.resumed {
             // The beginning may be of another file, or was damaged: once more, all of it.
             part.start_over()
@@ -167,8 +177,9 @@ pub(crate) fn download_file(
                 .with_context(|| format!("remove {}", f.part.display()))?;
             let want = f.sha256.map(|s| s.to_string()).unwrap_or_default();
             return Err(Problem::new(format!(
-                "{} gave a file with sha256 {sum}, but comfy.lock says {want}",
-                public_address(&f.place.address)
+                "{} gave a file with sha256 {}, but comfy.lock says {want}",
+                public_address(&f.place.address),
+                found.sha256
             ))
             .with_hint(
                 "nothing was put in place; if the new file is meant, `comfy update` pins it",
@@ -177,7 +188,7 @@ pub(crate) fn download_file(
         part.file
             .sync_data()
             .with_context(|| format!("write {} to the disk", f.part.display()))?;
-        return Ok((size, sum));
+        return Ok((size, found));
     }
 }
 
@@ -322,7 +333,7 @@ fn read_body(
 ) -> Result<(), WebRefusal> {
     let address = reply.address.clone();
     let mut body = reply.response.into_body().into_reader();
-    let mut buffer = vec![0; sha256::BLOCK];
+    let mut buffer = vec![0; content_hash::BLOCK];
     let mut left = wanted;
     while left > 0 {
         let most = usize::try_from(left)

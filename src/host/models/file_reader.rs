@@ -5,10 +5,11 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::content_hash::{self, ContentHasher};
+use super::install;
 use super::verified_hashes::{Hashes, Key};
-use super::{install, sha256};
 use crate::host::sealed::stat_cache::now_ns;
-use crate::lock::Sha256Digest;
+use crate::lock::FileDigests;
 use crate::progress::{Progress, ProgressUnit, Reporter};
 
 /// What was read is written down this often, so that an interrupt costs no more.
@@ -17,6 +18,8 @@ const FLUSH: Duration = Duration::from_secs(5);
 /// Reading many files, several at once, each once.
 pub(crate) struct FileReader<'a> {
     known: &'a Hashes,
+    /// What reads a file of which nothing is known.
+    hasher: ContentHasher,
     /// Where it is written down.
     path: Option<PathBuf>,
     owner: Option<(u32, u32)>,
@@ -28,9 +31,11 @@ pub(crate) struct FileReader<'a> {
 }
 
 impl<'a> FileReader<'a> {
-    /// For these files, which makes the bar as long as what is left to read.
+    /// For these files, which makes the bar as long as what is left to read. `hasher` says which
+    /// hashes are computed of what has to be read; none is a reason to read a file again.
     pub(crate) fn new(
         known: &'a Hashes,
+        hasher: ContentHasher,
         path: Option<PathBuf>,
         owner: Option<(u32, u32)>,
         files: impl Iterator<Item = PathBuf>,
@@ -46,6 +51,7 @@ impl<'a> FileReader<'a> {
         let total = files.filter_map(size).sum();
         FileReader {
             known,
+            hasher,
             path,
             owner,
             last: Mutex::new(Instant::now()),
@@ -56,19 +62,19 @@ impl<'a> FileReader<'a> {
         }
     }
 
-    /// Size and hash of a regular file, by what is known of it or by reading it.
+    /// Size and hashes of a regular file, by what is known of it or by reading it.
     ///
     /// # Errors
     /// It is none, or cannot be read; comfy was interrupted.
-    pub(crate) fn read_file(&self, path: &Path) -> std::io::Result<(u64, Sha256Digest)> {
+    pub(crate) fn read_file(&self, path: &Path) -> std::io::Result<(u64, FileDigests)> {
         let began = now_ns();
         let file = install::open_regular(path, &|_| true)?;
         let before = nix::sys::stat::fstat(&file)?;
         let size = u64::try_from(before.st_size).unwrap_or(0);
-        if let Some(sha256) = self.known.get(&Key::of(&before)) {
-            return Ok((size, sha256));
+        if let Some(digests) = self.known.digests(&Key::of(&before)) {
+            return Ok((size, digests));
         }
-        let (read, sha256) = sha256::whole(&file, &mut |n| {
+        let (read, digests) = content_hash::whole(&file, self.hasher.clone(), &mut |n| {
             let done = self.done.fetch_add(n, Ordering::Relaxed) + n;
             self.progress
                 .set_position(done.min(self.total), self.total.max(1));
@@ -77,9 +83,9 @@ impl<'a> FileReader<'a> {
         if Key::of(&after) != Key::of(&before) {
             return Err(std::io::Error::other("is being changed while it is read"));
         }
-        self.known.add(&after, sha256, began);
+        self.known.add(&after, digests, began);
         self.flush_sometimes();
-        Ok((read, sha256))
+        Ok((read, digests))
     }
 
     fn flush_sometimes(&self) {

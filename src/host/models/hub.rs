@@ -113,7 +113,7 @@ pub(crate) fn ask_hub(
                     revision: None,
                     etag: None,
                     size,
-                    sha256,
+                    digests: sha256.into(),
                 }),
                 _ => RemoteFile::Some {
                     place,
@@ -221,7 +221,7 @@ fn ask_huggingface(
             revision: Some(commit),
             etag: None,
             size,
-            sha256,
+            digests: sha256.into(),
         }),
         // A small file, kept in git itself.
         _ => RemoteFile::Some {

@@ -12,7 +12,7 @@ use nix::fcntl::{AtFlags, OFlag, openat, renameat};
 use nix::sys::stat::{FileStat, fchmod, fstat, mkdirat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, linkat, unlinkat};
 
-use super::sha256::{self, Sha256Hasher};
+use super::content_hash::{self, ContentHasher};
 use super::verified_hashes::Key;
 use crate::host::fs::{
     acl, as_mode, c_string, clone, edit, file_type, lstat_at, open_dir, open_dir_at, open_parent,
@@ -57,7 +57,8 @@ pub(crate) fn open_regular(path: &Path, allowed: &dyn Fn(&FileStat) -> bool) -> 
     Ok(File::from(fd))
 }
 
-/// Reads it to its end; `None` if it is another file.
+/// Reads it to its end and compares its SHA-256, which alone decides; the one of another file is
+/// returned.
 ///
 /// # Errors
 /// If it cannot be read.
@@ -69,14 +70,14 @@ pub(crate) fn verify_content(
 ) -> io::Result<Result<VerifiedFile, Sha256Digest>> {
     let key = Key::of(&fstat(&file)?);
     let mut done = 0;
-    let (read, sum) = sha256::whole(&file, &mut |n| {
+    let (read, found) = content_hash::whole(&file, ContentHasher::sha256(), &mut |n| {
         done += n;
         progress.set_position(done, size.max(1));
     })?;
-    Ok(if read == size && sum == sha256 {
+    Ok(if read == size && found.sha256 == sha256 {
         Ok(VerifiedFile { file, key })
     } else {
-        Err(sum)
+        Err(found.sha256)
     })
 }
 
@@ -242,16 +243,16 @@ fn copy_verified(
     let wrong = || io::Error::other("its content changed while it was copied");
     if let Some(clone) = clone::clone_file(from, folder, name)? {
         // The clone is as good as what it was cloned from, which others may write.
-        let (_, sum) = sha256::whole(&clone, &mut |_| {})?;
-        return if sum == sha256 {
+        let (_, found) = content_hash::whole(&clone, ContentHasher::sha256(), &mut |_| {})?;
+        return if found.sha256 == sha256 {
             Ok(clone)
         } else {
             Err(wrong())
         };
     }
     let mut to = clone::create_file(folder, name)?;
-    let mut hasher = Sha256Hasher::default();
-    let mut block = vec![0; sha256::BLOCK];
+    let mut hasher = ContentHasher::sha256();
+    let mut block = vec![0; content_hash::BLOCK];
     let mut source = from;
     io::Seek::rewind(&mut source)?;
     loop {
@@ -264,7 +265,7 @@ fn copy_verified(
         hasher.update(&block[..n]);
         io::Write::write_all(&mut to, &block[..n])?;
     }
-    if hasher.sum() == sha256 {
+    if hasher.digests().sha256 == sha256 {
         Ok(to)
     } else {
         Err(wrong())

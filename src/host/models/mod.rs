@@ -7,6 +7,7 @@
 pub(crate) mod apply_steps;
 pub(crate) mod build_job;
 pub(crate) mod content_check;
+pub(crate) mod content_hash;
 pub(crate) mod download;
 pub(crate) mod download_source;
 pub(crate) mod file_reader;
@@ -15,7 +16,6 @@ pub(crate) mod install;
 pub(crate) mod object_storage;
 pub(crate) mod resolver;
 pub(crate) mod safetensors_header;
-pub(crate) mod sha256;
 pub(crate) mod verified_hashes;
 pub(crate) mod verify;
 pub(crate) mod web;

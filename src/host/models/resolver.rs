@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
+use super::content_hash::ContentHasher;
 use super::download::{self, DownloadRequest};
 use super::download_source::DownloadSource;
 use super::file_reader::FileReader;
@@ -18,7 +19,7 @@ use crate::host::fs::edit;
 use crate::host::git::NetEnv;
 use crate::host::sealed::list_tree::{FoundEntry, list_tree};
 use crate::lock::resolve::models::{ModelInfo, ModelQuery, ModelResolver};
-use crate::lock::{ModelOrigin, ModelPin, Sha256Digest};
+use crate::lock::{FileDigests, ModelOrigin, ModelPin, Sha256Digest};
 use crate::manifest::names;
 use crate::plan::observed::FileType;
 use crate::problem::{Context, Problem, Result};
@@ -106,6 +107,7 @@ impl ModelResolver for HostModelResolver {
         let here = |a: &ModelQuery| matches!(a.origin, None | Some(ModelOrigin::File(_)));
         let read = FileReader::new(
             &known,
+            ContentHasher::with_blake3(),
             own.first().cloned(),
             None,
             asked
@@ -190,7 +192,9 @@ impl HostModelResolver {
         let web = WebClient::new(&self.net, self.hubs.silence());
         let one = |path: &'a str, pin: &ModelPin, origin: &ModelOrigin| -> Result<Option<String>> {
             Ok(match hub::ask_hub(&web, &self.hubs, origin, path, None)? {
-                RemoteFile::All(f) => (f.sha256 != pin.sha256).then(|| f.sha256.to_string()),
+                RemoteFile::All(f) => {
+                    (f.digests.sha256 != pin.sha256).then(|| f.digests.sha256.to_string())
+                }
                 RemoteFile::Some { etag, size, .. } => {
                     let other = size.is_some_and(|s| s != pin.size)
                         || (pin.etag.is_some() && etag.is_some() && etag != pin.etag);
@@ -253,7 +257,7 @@ impl HostModelResolver {
         if matches!(a.origin, Some(ModelOrigin::File(_))) {
             super::ensure_allowed(self.home.as_deref(), &self.stated_path(a), &path)?;
         }
-        let (size, sha256) = read.read_file(&path).map_err(|e| match e.kind() {
+        let (size, digests) = read.read_file(&path).map_err(|e| match e.kind() {
             std::io::ErrorKind::Interrupted => {
                 Problem::interrupted().with_hint("what was read so far is not read again")
             }
@@ -266,7 +270,7 @@ impl HostModelResolver {
             revision: None,
             etag: None,
             size,
-            sha256,
+            digests,
         })
     }
 
@@ -313,7 +317,7 @@ impl HostModelResolver {
                         &self.hubs,
                         origin,
                         found.revision.as_deref(),
-                        found.sha256,
+                        found.digests.sha256,
                     )?;
                     safetensors_header::of_server(web, &place, found.size)?;
                 }
@@ -333,17 +337,17 @@ impl HostModelResolver {
                         revision,
                         etag,
                         size: b.size,
-                        sha256: b.sha256,
+                        digests: b.digests(),
                     });
                 }
-                let (size, sha256) =
+                let (size, digests) =
                     self.fetch_to_cache(&a.path, &place, etag.as_deref(), size, web, report)?;
-                self.check_header(a, &cached_model(&self.cache, sha256), size)?;
+                self.check_header(a, &cached_model(&self.cache, digests.sha256), size)?;
                 Ok(ModelInfo {
                     revision,
                     etag,
                     size,
-                    sha256,
+                    digests,
                 })
             }
         }
@@ -359,7 +363,7 @@ impl HostModelResolver {
         size: Option<u64>,
         web: &WebClient,
         report: &dyn Reporter,
-    ) -> Result<(u64, Sha256Digest)> {
+    ) -> Result<(u64, FileDigests)> {
         let folder = cache_folder(&self.cache);
         std::fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
         super::build_job::ensure_room(&folder, size.unwrap_or(0))?;
@@ -381,7 +385,7 @@ impl HostModelResolver {
             connections: 4,
         };
         let result = download::download_file(web, &fetch, progress.as_ref());
-        let (size, sha256) = match result {
+        let (size, digests) = match result {
             Ok(r) => r,
             Err(p) => {
                 if etag.is_none() {
@@ -391,8 +395,8 @@ impl HostModelResolver {
                 return Err(p);
             }
         };
-        let to = cached_model(&self.cache, sha256);
+        let to = cached_model(&self.cache, digests.sha256);
         edit::move_over(&part, &to).with_context(|| format!("keep {}", to.display()))?;
-        Ok((size, sha256))
+        Ok((size, digests))
     }
 }

@@ -3,6 +3,7 @@
 
 use rayon::prelude::*;
 
+use super::content_hash::ContentHasher;
 use super::file_reader::FileReader;
 use super::verified_hashes;
 use crate::desired::Desired;
@@ -15,7 +16,7 @@ use crate::problem::{Problem, Result};
 use crate::progress::Reporter;
 
 /// Reads every declared model whose bytes `machine` does not know, several at once, and notes what
-/// they are: with `keep` on the disk too.
+/// they are: with `keep` on the disk too. Their SHA-256 alone is compared: one hash decides.
 ///
 /// # Errors
 /// comfy was interrupted: what was read by then is noted. What cannot be read stays unknown.
@@ -45,6 +46,7 @@ pub(crate) fn read_models(
         (root && d.isolation == IsolationMode::Account).then_some((ids.seal, ids.records_gid));
     let reading = FileReader::new(
         &machine.hashes,
+        ContentHasher::sha256(),
         path,
         owner,
         files.iter().map(|(p, _)| p.clone()),

@@ -1,11 +1,11 @@
 //! Filling the lock with models: those that are asked for and not pinned yet, or for another
 //! source.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::UpdatePolicy;
-use crate::lock::{Lock, ModelOrigin, ModelPin, Sha256Digest};
+use crate::lock::{Blake3Digest, FileDigests, Lock, ModelOrigin, ModelPin, Sha256Digest};
 use crate::manifest::{Manifest, Table};
 use crate::problem::{Problem, Result};
 use crate::progress::Reporter;
@@ -38,7 +38,7 @@ pub(crate) struct ModelInfo {
     pub revision: Option<String>,
     pub etag: Option<String>,
     pub size: u64,
-    pub sha256: Sha256Digest,
+    pub digests: FileDigests,
 }
 
 /// Of many problems, these are told.
@@ -89,11 +89,13 @@ pub(super) fn resolve_each(
         }
     }
     let mut refused = Vec::new();
-    for (a, found) in asked.iter().zip(library.find_models(&asked, report)) {
-        let found = found.and_then(|f| match a.sha256.filter(|s| *s != f.sha256) {
+    let answers = library.find_models(&asked, report);
+    let named = names_by_blake3(old, &answers);
+    for (a, found) in asked.iter().zip(answers) {
+        let found = found.and_then(|f| match a.sha256.filter(|s| *s != f.digests.sha256) {
             Some(s) => Err(Problem::new(format!(
                 "its sha256 is {}, and comfy.toml says sha256 = \"{s}\"",
-                f.sha256
+                f.digests.sha256
             ))
             .with_hint("correct one of the two; nothing was locked")),
             None => Ok(f),
@@ -109,7 +111,8 @@ pub(super) fn resolve_each(
                     revision: f.revision,
                     etag: f.etag,
                     size: f.size,
-                    sha256: f.sha256,
+                    sha256: f.digests.sha256,
+                    blake3: named.get(&f.digests.sha256).copied(),
                 };
                 pins.insert(a.path.as_str().into(), Arc::new(pin));
             }
@@ -125,6 +128,22 @@ pub(super) fn resolve_each(
         pins: pins.into_iter().collect(),
         refused,
     })
+}
+
+/// The BLAKE3 of bytes, by their SHA-256: of what was read now, and of what any pin says. One never
+/// changes while the other stays.
+fn names_by_blake3(
+    old: Option<&Lock>,
+    answers: &[Result<ModelInfo>],
+) -> HashMap<Sha256Digest, Blake3Digest> {
+    if answers.is_empty() {
+        return HashMap::new();
+    }
+    let pinned = old.into_iter().flat_map(|l| l.models.values());
+    let pinned = pinned.map(|p| p.digests());
+    let read = answers.iter().flatten().map(|f| f.digests);
+    let both = |d: FileDigests| Some((d.sha256, d.blake3?));
+    pinned.chain(read).filter_map(both).collect()
 }
 
 /// The models that the manifest asks for, pinned.

@@ -11,8 +11,8 @@ use serde::Deserialize;
 pub(crate) use crate::lock::wire::read::parse_lock;
 pub(crate) use crate::lock::wire::write::render_lock;
 
-/// The newest format: 2 has nodes of the registry and of folders, reviews,
-/// and publishers of packages.
+/// The newest format: 2 has nodes of the registry and of folders, reviews, publishers of packages,
+/// and the BLAKE3 of models.
 const VERSION: i64 = 2;
 const OLDEST_VERSION: i64 = 1;
 const AGAIN: &str = "restore it from git (after a merge conflict, take one side completely), then \
@@ -75,6 +75,7 @@ struct WireModel {
     etag: Option<String>,
     size: u64,
     sha256: String,
+    blake3: Option<String>,
 }
 
 #[derive(Deserialize)]

@@ -78,7 +78,12 @@ fn format_version(lock: &Lock) -> i64 {
     let is_newer = |pin: &RepositoryPin| !pin.source().is_repository();
     let packages = lock.python.iter().flat_map(|p| &p.packages);
     let has_publishers = packages.into_iter().any(|p| p.publisher.is_some());
-    if lock.nodes.values().any(is_newer) || !lock.acceptances.is_empty() || has_publishers {
+    let has_blake3 = lock.models.values().any(|m| m.blake3.is_some());
+    if lock.nodes.values().any(is_newer)
+        || !lock.acceptances.is_empty()
+        || has_publishers
+        || has_blake3
+    {
         VERSION
     } else {
         OLDEST_VERSION
@@ -97,6 +102,9 @@ pub(super) fn render_model(out: &mut String, path: &str, m: &ModelPin) {
         }
     }
     let _ = writeln!(out, "size = {}\nsha256 = \"{}\"", m.size, m.sha256);
+    if let Some(blake3) = &m.blake3 {
+        let _ = writeln!(out, "blake3 = \"{blake3}\"");
+    }
 }
 
 /// A key in basic quotes: a path has no control characters, and may have anything else.

@@ -22,6 +22,7 @@ clone world custom_nodes/world.disabled https://token@github.com/up/world
 clone third custom_nodes/third https://github.com/up/third
 echo '# mine' >> custom_nodes/hello/__init__.py
 echo 'x = 1' > custom_nodes/hello/more.py
+echo hunter2 > custom_nodes/hello/keys.env; echo '*.env' > custom_nodes/hello/.gitignore
 git -C custom_nodes/third commit -q --allow-empty -m local
 # What whoever made the checkout would have run.
 git -C custom_nodes/hello config core.fsmonitor 'touch /home/alice/RAN; false'
@@ -31,10 +32,10 @@ printf '#!/bin/sh\ntouch /home/alice/RAN\n' > custom_nodes/hello/.git/hooks/post
 chmod 755 custom_nodes/hello/.git/hooks/post-index-change
 mkdir custom_nodes/own; echo 'NODE_CLASS_MAPPINGS = {}' > custom_nodes/own/__init__.py
 echo 'x = 1' > custom_nodes/lone.py
-mkdir -p models/loras ../sd/models/Stable-diffusion ../vae user/default/workflows
+mkdir -p ../.ssh models/loras ../sd/models/Stable-diffusion ../vae user/default/workflows
 for i in 1 2 3; do echo $i > models/loras/$i.pt; echo s$i > ../sd/models/Stable-diffusion/$i.ckpt; done
 echo v > ../vae/v.pt; ln -s /home/alice/vae/v.pt models/loras/link.pt
-printf 'a111:\n  base_path: ../sd\n  checkpoints: models/Stable-diffusion\nnas:\n  vae: ../vae\n' > extra_model_paths.yaml
+printf 'a111:\n  base_path: ../sd\n  checkpoints: models/Stable-diffusion\nnas:\n  vae: ../vae\nhostile:\n  base_path: /\n  checkpoints: etc\n  loras: |\n    home/alice\n    .\n  vae: home/alice/.ssh\n' > extra_model_paths.yaml
 mkdir -p venv/lib/pythonPYTHON/site-packages/numpy-1.26.4.dist-info
 printf 'version = PYTHON.4\n' > venv/pyvenv.cfg
 chown -R alice:alice /home/alice
@@ -78,12 +79,17 @@ fn an_installation_becomes_code_and_stays_as_it_is() {
             insta::assert_snapshot!(redacted(&said(&out)), @r#"
             Adopted a ComfyUI folder: 4 repositories, 7 models, 6 shares.
 
-            Not reproduced, or not as it was (5):
+            Not reproduced, or not as it was (9):
             - 1 Python package that neither ComfyUI nor a node asks for: numpy
               to settle it: nothing; or, with those that you use, [python] requirements = ["numpy==1.26.4"]
+            - extra_model_paths.yaml, section hostile: checkpoints = /etc belongs to the system: it is not adopted
+            - extra_model_paths.yaml, section hostile: loras = / is the root of the file system: it is not adopted
+            - extra_model_paths.yaml, section hostile: loras = /home/alice is a home, or contains one: it is not adopted
+            - extra_model_paths.yaml, section hostile: vae = /home/alice/.ssh is in a hidden folder of your home, where keys and settings are kept: it is not adopted
+              to settle it: move the models into a folder of their own, and declare it: [shares.NAME] models = { checkpoints = "FOLDER" }
             - model "loras/link.pt" of share models: it is a link
               to settle it: declare the folder that it leads to as a share, or put the file itself there; comfy follows no link to a model
-            - node hello: it differs from commit 876b98b: 1 file changed (__init__.py), 1 file added (more.py; 6 B)
+            - node hello: it differs from commit 876b98b: 1 file changed (__init__.py), 3 files added (.gitignore, keys.env, more.py; 20 B)
               to settle it: /home/alice/patches/hello.patch has the changes; commit them to a repository of yours and write its address as `repo`; or write path = "/home/alice/ComfyUI/custom_nodes/hello" instead of `repo` and `ref`, which installs the folder as it is
             - node lone.py: it is a single file
               to settle it: move it into a folder of its own, as __init__.py, and add that folder
@@ -102,6 +108,13 @@ fn an_installation_becomes_code_and_stays_as_it_is() {
              VERSION = 1
              NODE_CLASS_MAPPINGS = {}
             +# mine
+            diff --git a/.gitignore b/.gitignore
+            new file mode 100644
+            --- /dev/null
+            +++ b/.gitignore
+            @@ -0,0 +1 @@
+            +*.env
+            # keys.env: left out, .gitignore names it
             diff --git a/more.py b/more.py
             new file mode 100644
             --- /dev/null
@@ -131,7 +144,7 @@ fn an_installation_becomes_code_and_stays_as_it_is() {
             # Not locked; the list of `comfy init` says why.
             # [nodes.third]
             # repo = "https://github.com/up/third"
-            # ref  = "COMMIT"  # on no branch that is known: `comfy update` stays there
+            # ref  = "COMMIT"  # what was installed
 
             [nodes.world]
             repo = "https://github.com/up/world"
@@ -176,6 +189,30 @@ fn an_installation_becomes_code_and_stays_as_it_is() {
 
             [models."models/Stable-diffusion/1.ckpt"]
             "#);
+            // Root is told at once, before anything is read, and whom the file names.
+            let root = |args: &[&str]| {
+                let all = [&["HOME=/root", "/opt/bin/comfy", "-C", "/srv/dot"], args].concat();
+                said(&m.as_user("root", "env", &all).output().unwrap())
+            };
+            m.sh(
+                "cp /etc/passwd /etc/passwd.all; sed -i -E '/^alice:/!{/:[0-9]{4,}:[0-9]+:.*sh$/d}' \
+                 /etc/passwd",
+            );
+            insta::assert_snapshot!(root(&from), @r#"
+            error: isolation "none" runs everything as alice, but you are root
+              hint: run it as alice, without sudo
+            "#);
+            insta::assert_snapshot!(root(&["init", "--from", "/home/alice/ComfyUI"]), @"
+            error: do not run this as root: root must not read third-party repositories
+              hint: run it as the user whose installation it is
+              hint: `--isolation none` is for machines where ComfyUI runs as root anyway
+            ");
+            m.sh("! test -e /srv/dot");
+            insta::assert_snapshot!(root(&["init", "--isolation", "none"]), @r#"
+            warning: you are root, and isolation = "none" runs ComfyUI and every command as the primary user; the file names alice. Run comfy as alice, without sudo; where ComfyUI is to run as root, write primary_user = "root"
+            Wrote /srv/dot/comfy.toml. Read it, edit it, then run: comfy lock
+            "#);
+            m.sh("rm -r /srv/dot; cp /etc/passwd.all /etc/passwd");
             // Once is enough.
             let again = alice(&from);
             assert_eq!(again.status.code(), Some(1));

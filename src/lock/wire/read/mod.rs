@@ -13,7 +13,9 @@ use super::{
     AGAIN, OLDEST_VERSION, VERSION, VersionOnly, WireExcluded, WireLock, WireModel, WirePin,
 };
 use crate::lock::python::{PartRequirements, RequirementLine};
-use crate::lock::{ArchivePin, Lock, ModelPin, RepositoryPin, Sha256Digest, SubmodulePin};
+use crate::lock::{
+    ArchivePin, Blake3Digest, Lock, ModelPin, RepositoryPin, Sha256Digest, SubmodulePin,
+};
 use crate::manifest::node_source::{self, NodeSource};
 use crate::manifest::{Table, TomlSource, model_tables, names};
 use crate::problem::{Problem, Result};
@@ -40,7 +42,7 @@ pub(crate) fn parse_lock(path: &Path, text: &ByteString) -> Result<Lock> {
     };
     let (rest, taken) = model_tables::extract(
         text,
-        &["source", "revision", "etag", "size", "sha256"],
+        &["source", "revision", "etag", "size", "sha256", "blake3"],
         read_block,
     );
     let (parsed, taken) = match toml::from_str::<WireLock>(&rest) {
@@ -135,15 +137,20 @@ pub(crate) fn parse_lock(path: &Path, text: &ByteString) -> Result<Lock> {
 /// A table with a missing or wrong field is left for the parser and its messages.
 pub(super) fn read_block(
     path: &str,
-    [source, revision, etag, size, sha256]: [Option<model_tables::FieldValue>; 5],
+    [source, revision, etag, size, sha256, blake3]: [Option<model_tables::FieldValue>; 6],
 ) -> Option<Arc<ModelPin>> {
     let (size, sha256) = (size?.as_number()?, Sha256Digest::parse(sha256?.as_text()?)?);
+    let blake3 = match blake3 {
+        Some(text) => Some(Blake3Digest::parse(text.as_text()?)?),
+        None => None,
+    };
     let pin = ModelPin {
         source: model_tables::optional_text(source)?,
         revision: model_tables::optional_text(revision)?,
         etag: model_tables::optional_text(etag)?,
         size,
         sha256,
+        blake3,
     };
     let fine = model_faults(path, &pin).next().is_none();
     fine.then(|| Arc::new(pin))
@@ -156,15 +163,21 @@ pub(super) fn read_model(
     problems: &mut Vec<Problem>,
 ) -> Option<ModelPin> {
     let sha256 = Sha256Digest::parse(&w.sha256);
-    let bad = sha256
-        .is_none()
-        .then(|| ("sha256", "is not 64 hexadecimal digits".to_string()));
+    let blake3 = w.blake3.as_deref().map(Blake3Digest::parse);
+    let bad = [
+        ("sha256", sha256.is_none()),
+        ("blake3", blake3 == Some(None)),
+    ]
+    .into_iter()
+    .filter(|(_, bad)| *bad)
+    .map(|(key, _)| (key, "is not 64 hexadecimal digits".to_string()));
     let pin = ModelPin {
         source: w.source,
         revision: w.revision,
         etag: w.etag,
         size: w.size,
         sha256: sha256.unwrap_or_default(),
+        blake3: blake3.flatten(),
     };
     for (key, what) in model_faults(path, &pin).chain(bad) {
         let place = source.place_of_key(&["models", path, key]);
