@@ -98,7 +98,14 @@ impl UnitScan {
                 bytes,
             });
             found.kept = true;
-        } else if facts.has_extension(&["ipynb"]) && content.size() <= LONGEST_SOURCE {
+        } else if facts.has_extension(&["ipynb"]) {
+            if content.size() > LONGEST_SOURCE {
+                // A person runs it cell by cell, and pictures make it long.
+                let mut finding = carrier::too_large(&facts.path);
+                finding.severity = Severity::Medium;
+                found.findings.push(finding);
+                return Ok(found);
+            }
             let bytes = content::read_start(content, LONGEST_SOURCE)?;
             match notebook::code_cells(&facts.path, &bytes) {
                 Ok(cells) => {

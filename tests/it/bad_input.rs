@@ -2270,7 +2270,11 @@ fn locks() {
         ("no format", good.replace("version = 1", "")),
         (
             "a merge was left",
-            good.replacen("[nodes.pack]", "<<<<<<< HEAD\n=======\n>>>>>>> b\n[nodes.pack]", 1),
+            good.replacen(
+                "[nodes.pack]",
+                "<<<<<<< HEAD\n=======\n>>>>>>> b\n[nodes.pack]",
+                1,
+            ),
         ),
         (
             "a node twice, from a merge",

@@ -442,4 +442,37 @@ mod tests {
             .collect();
         assert_eq!(found, [("js-remote-code", 2), ("js-eval", 4)]);
     }
+
+    #[test]
+    fn a_page_runs_what_its_attributes_say_too() {
+        let rules = |page: &str| -> Vec<(&str, u32)> {
+            let found = scan_page("a.html", page);
+            found.iter().map(|f| (f.rule.id, f.line)).collect()
+        };
+        for page in [
+            "<img src=x onerror='eval(a)'>",
+            "<svg/onload=eval(a)>",
+            "<a href=\" javascript:eval&#40;a)\">x</a>",
+            "<iframe srcdoc='<script>eval(a)</script>'></iframe>",
+            "<script data-x='application/json'>eval(a)</script>",
+            "<svg><style><img onerror=eval(a)></style></svg>",
+            "<script>eval(a)",
+        ] {
+            assert_eq!(rules(page), [("js-eval", 1)], "{page}");
+        }
+        for page in [
+            "<script\nsrc=//cdn.test/a.js></script>",
+            "<base href='https://cdn.test/'>",
+            "<svg><script xlink:href='https://cdn.test/a.js'/></svg>",
+        ] {
+            assert_eq!(rules(page), [("js-remote-code", 1)], "{page}");
+        }
+        for page in [
+            "<!-- <script>eval(a)</script> -->",
+            "<div onclick='{{ handler }}' data-x=\"<script>eval(a)</script>\">eval(a)</div>",
+            "<script type='application/json'>{\"a\": \"eval(a)\"}</script>",
+        ] {
+            assert_eq!(rules(page), [], "{page}");
+        }
+    }
 }

@@ -3,10 +3,10 @@
 use super::{Argument, CallRule, CallSite, FlowRule, Sink};
 use crate::scan::finding::{Category, Severity};
 use crate::scan::python::source::Hit;
-use crate::scan::python::values::UNKNOWN_PART;
+use crate::scan::python::values::{UNKNOWN_PART, Value, What};
 use crate::scan::rules::{Example, Rule};
 
-pub(in crate::scan) const RULES: &[Rule] = &[PY_PIP_INSTALL, PY_GIT_CLONE];
+pub(in crate::scan) const RULES: &[Rule] = &[PY_PIP_INSTALL, PY_GIT_CLONE, PY_BUILD_COMMAND];
 
 pub(in crate::scan) const PY_PIP_INSTALL: Rule = Rule {
     id: "py-pip-install",
@@ -44,6 +44,25 @@ pub(in crate::scan) const PY_GIT_CLONE: Rule = Rule {
         Example::found("import subprocess\nsubprocess.run(['git', 'clone', url])\n"),
         Example::found("import git\ngit.Repo.clone_from(url, p)\n"),
         Example::twin("import subprocess\nsubprocess.run(['git', 'describe', '--tags'])\n"),
+    ],
+};
+
+pub(in crate::scan) const PY_BUILD_COMMAND: Rule = Rule {
+    id: "py-build-command",
+    category: Category::PkgInstall,
+    severity: Severity::Medium,
+    intent: None,
+    reason: "Installing the package runs commands of its own.",
+    why: "setup.py replaces steps of pip's by its own code, which runs before anybody has used the package. comfy never runs it: it installs wheels alone.",
+    fix: "Read the command's class, or install the package from a wheel.",
+    examples: &[
+        Example::found(
+            "from setuptools import setup\nfrom setuptools.command.install import install\nclass I(install):\n    pass\nsetup(name='x', cmdclass={'install': I})\n",
+        ),
+        Example::twin("from setuptools import setup\nsetup(name='x')\n"),
+        Example::twin(
+            "from setuptools import setup\nfrom torch.utils.cpp_extension import BuildExtension\nsetup(name='x', cmdclass={'build_ext': BuildExtension})\n",
+        ),
     ],
 };
 
@@ -86,6 +105,10 @@ pub(in crate::scan::python) const CALLS: &[CallRule] = &[
         judge: judge_pip,
     },
     CallRule {
+        names: &["setuptools.setup", "distutils.core.setup"],
+        judge: judge_setup,
+    },
+    CallRule {
         names: &[
             "git.Repo.clone_from",
             "git.Git().clone",
@@ -119,7 +142,7 @@ pub(in crate::scan::python) const FLOWS: &[FlowRule] = &[FlowRule {
 }];
 
 fn judge_pip(call: &CallSite<'_>) -> Option<Hit> {
-    let words: Vec<String> = call.all().map(super::Value::as_command_line).collect();
+    let words: Vec<String> = call.all().map(Value::as_command_line).collect();
     let line = words.join(" ");
     let known = !line.contains(UNKNOWN_PART) && !line.is_empty();
     let installs = line.contains("install") || !known || call.name.contains("run_pip");
@@ -131,12 +154,24 @@ fn judge_pip(call: &CallSite<'_>) -> Option<Hit> {
     })
 }
 
+fn judge_setup(call: &CallSite<'_>) -> Option<Hit> {
+    let commands = call.keyword("cmdclass")?;
+    let is_own = |v: &Value| v.alternatives().iter().any(|w| matches!(w, What::Class(_)));
+    let has_own =
+        |w: &What| matches!(w, What::Dict(items, _) if items.iter().any(|(_, v)| is_own(v)));
+    commands.alternatives().iter().any(has_own).then(|| {
+        Hit::of(
+            &PY_BUILD_COMMAND,
+            format!(
+                "{}() replaces steps of the installation by its own.",
+                call.shown()
+            ),
+        )
+    })
+}
+
 fn judge_command(call: &CallSite<'_>) -> Option<Hit> {
-    let words: Vec<String> = call
-        .all()
-        .take(8)
-        .map(super::Value::as_command_line)
-        .collect();
+    let words: Vec<String> = call.all().take(8).map(Value::as_command_line).collect();
     command_brings_code(&words.join(" "))
 }
 
