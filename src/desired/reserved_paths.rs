@@ -160,11 +160,22 @@ impl<'a> PathChecks<'a> {
             self.wrong(
                 &["host", "prefix"],
                 format!(
-                    "prefix {shown} overlaps the repository of comfy.toml ({})",
+                    "prefix {shown} overlaps {} ({})",
+                    Holder::Repository(cx.in_repository),
                     cx.repository.display()
                 ),
-                "neither may be inside the other; move one of them",
+                self.overlap_hint(),
             );
+        }
+    }
+
+    /// What to do about two folders that overlap. Some keep all of their home in one repository.
+    fn overlap_hint(&self) -> &'static str {
+        if (self.cx.platform.os).is_same(&self.cx.repository, &self.cx.owner.home) {
+            "comfy.toml is in your home, so that all of the home is its folder: move comfy.toml and \
+             comfy.lock to a folder of their own, such as ~/.config/comfy, where comfy finds them"
+        } else {
+            "neither may be inside the other; move one of them"
         }
     }
 
@@ -200,15 +211,8 @@ impl<'a> PathChecks<'a> {
         let met: Vec<String> = met
             .map(|(what, p)| format!("share {name}: {shown} overlaps {what} ({})", p.display()))
             .collect();
-        // Many keep all of their home in one repository.
-        let hint = if os.is_same(&self.cx.repository, home) {
-            "comfy.toml is in your home, so that all of the home is its folder: move comfy.toml and \
-             comfy.lock to a folder of their own, such as ~/.config/comfy, where comfy finds them"
-        } else {
-            "neither may be inside the other; move one of them"
-        };
         for message in met {
-            self.wrong(&key, message, hint);
+            self.wrong(&key, message, self.overlap_hint());
         }
         let own = (Holder::Share(name.into()), path.clone());
         self.reserved.all.push(own);

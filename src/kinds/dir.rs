@@ -169,10 +169,22 @@ fn plan_dir(
         };
         let key = w.path.display().to_string();
         let name = |id: u32, user: bool| {
-            if user {
+            let known = if user {
                 o.look.user_name(id)
             } else {
                 o.look.group_name(id)
+            };
+            // The plan itself may make the account.
+            let planned = id
+                == if user {
+                    o.ids.sandbox
+                } else {
+                    o.ids.sandbox_gid
+                };
+            if planned && known == id.to_string() {
+                o.d.sandbox.clone()
+            } else {
+                known
             }
         };
         let passes = |p: &SearchingUser| {
