@@ -168,25 +168,7 @@ fn plan_dir(
             Ok(n) => n,
         };
         let key = w.path.display().to_string();
-        let name = |id: u32, user: bool| {
-            let known = if user {
-                o.look.user_name(id)
-            } else {
-                o.look.group_name(id)
-            };
-            // The plan itself may make the account.
-            let planned = id
-                == if user {
-                    o.ids.sandbox
-                } else {
-                    o.ids.sandbox_gid
-                };
-            if planned && known == id.to_string() {
-                o.d.sandbox.clone()
-            } else {
-                known
-            }
-        };
+        let name = |id: u32, user: bool| name_of(o, id, user);
         let passes = |p: &SearchingUser| {
             let seen = o.look.search_permission(&w.path, &p.name, p.uid, &[])?;
             Ok::<_, UnknownState>(seen.is_some_and(|s| s.entry && s.passes))
@@ -261,6 +243,20 @@ fn plan_dir(
             .steps(steps)
             .needs(needs),
     );
+}
+
+/// The name of an id; the plan itself may make the account.
+fn name_of(o: &Observed, id: u32, user: bool) -> String {
+    let (known, planned) = if user {
+        (o.look.user_name(id), o.ids.sandbox)
+    } else {
+        (o.look.group_name(id), o.ids.sandbox_gid)
+    };
+    if id == planned && known == id.to_string() {
+        o.d.sandbox.clone()
+    } else {
+        known
+    }
 }
 
 fn is_as_desired(node: Option<&FsEntry>, w: &DesiredDir) -> bool {

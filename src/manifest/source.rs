@@ -75,6 +75,20 @@ impl TomlSource {
         )))
     }
 
+    /// Returns a parse error of a file that comfy writes, with its place; `again`: how to get the file
+    /// back.
+    pub(crate) fn syntax_problem(&self, e: &toml::de::Error, again: &str) -> Problem {
+        if let Some(conflict) = self.unresolved_conflict() {
+            return conflict.with_hint(
+                "take one side of the file completely, then run `comfy lock`; deleting it would \
+                 move every pin",
+            );
+        }
+        let place = self.place_of_offset(e.span().map_or(0, |s| s.start));
+        let message = e.message().replace('\n', "; ");
+        Problem::new(format!("{place}: {message}")).with_hint(again)
+    }
+
     /// Returns the file's own name, which messages use.
     pub(crate) fn file_name(&self) -> String {
         self.path

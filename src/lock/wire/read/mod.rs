@@ -26,20 +26,7 @@ pub(crate) use python::read_python;
 pub(crate) fn parse_lock(path: &Path, text: &ByteString) -> Result<Lock> {
     let source = TomlSource::new(path, text, None);
     let again = AGAIN;
-    let syntax = |e: toml::de::Error| {
-        if let Some(conflict) = source.unresolved_conflict() {
-            return conflict.with_hint(
-                "take one side of the file completely, then run `comfy lock`; deleting it would \
-                 move every pin",
-            );
-        }
-        Problem::new(format!(
-            "{}: {}",
-            source.place_of_offset(e.span().map_or(0, |s| s.start)),
-            e.message().replace('\n', "; ")
-        ))
-        .with_hint(again)
-    };
+    let syntax = |e: toml::de::Error| source.syntax_problem(&e, again);
     let (rest, taken) = model_tables::extract(
         text,
         &["source", "revision", "etag", "size", "sha256", "blake3"],
