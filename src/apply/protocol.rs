@@ -3,8 +3,8 @@
 
 use super::scope::RequestedScope;
 use super::session::ApplyTask;
-use crate::host::git::NetEnv;
 use crate::host::models::ModelHubs;
+use crate::host::net::NetEnv;
 use crate::host::roles::serve::RoleConfig;
 use crate::host::roles::wire::{Event, EventMessage, ProgressUpdate};
 use crate::plan::Plan;

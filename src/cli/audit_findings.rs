@@ -14,7 +14,7 @@ use crate::advisory::similar;
 use crate::advisory::table::{self, AdvisoryTable};
 use crate::host::advisories::{self, PackageAuditor, StoredParts};
 use crate::host::env;
-use crate::host::git::NetEnv;
+use crate::host::net::NetEnv;
 use crate::host::net::http::host_and_port;
 use crate::host::registry::RegistryClient;
 use crate::lock::{Lock, RepositoryPin};

@@ -208,7 +208,7 @@ pub(crate) fn summary_of_pins(lock: &lock::Lock) -> String {
 /// Returns the resolver that looks models up on this machine and on servers.
 pub(crate) fn model_resolver(
     project: &ComfyProject,
-    net: crate::host::git::NetEnv,
+    net: crate::host::net::NetEnv,
     offline: bool,
 ) -> Result<HostModelResolver> {
     let cache = crate::host::env::cache_home()

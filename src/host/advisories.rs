@@ -11,9 +11,10 @@ use pep508_rs::pep440_rs::Version;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::git::GitStore;
 use super::git::distance::KnownCommits;
-use super::git::{GitStore, NetEnv};
 use super::models::web::{WebClient, WebRefusal, WebRequest};
+use super::net::NetEnv;
 use super::net::http;
 use super::uv::UvRunner;
 use crate::advisory::matching::PartKnowledge;

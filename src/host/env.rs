@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::git::NetEnv;
 use super::models::{ModelHubs, SecretText};
+use super::net::NetEnv;
 use super::tools;
 use crate::host::machine::operating_system;
 use crate::host::models::object_storage::StorageCredentials;

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::git::NetEnv;
 use super::models::hub::percent_encode;
 use super::models::web::{WebClient, WebRefusal, WebRequest};
+use super::net::NetEnv;
 use crate::manifest::node_source::LATEST;
 use crate::problem::{Context, Problem, Result};
 use crate::text::escape_text;

@@ -9,7 +9,7 @@ use super::{GenerationBuilder, bytecode};
 use crate::desired::InstancePaths;
 use crate::desired::venv::PythonInterpreter;
 use crate::host::fs::edit;
-use crate::host::git::NetEnv;
+use crate::host::net::NetEnv;
 use crate::host::sealed::file_list::{FileList, SealedFolder, list_entries, seal_folder};
 use crate::host::sealed::verification::VerificationCache;
 use crate::host::uv::UvRunner;

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::AtFlags;
 
 use super::fs::{open_dir, open_parent};
-use super::git::NetEnv;
+use super::net::NetEnv;
 use crate::desired::generation_layout::{self};
 use crate::desired::{GenerationSpec, InstancePaths};
 use crate::host::build::process::JobLimits;

@@ -9,7 +9,8 @@ use crate::confine::places;
 use crate::ids::Part;
 
 use super::{bytecode, interpreter, venv};
-use crate::host::git::{FetchDepth, GitStore, NetEnv, objects};
+use crate::host::git::{FetchDepth, GitStore, objects};
+use crate::host::net::NetEnv;
 use crate::host::roles::credentials::Dropped;
 use crate::host::{models, uv};
 use crate::lock::RepositoryPin;

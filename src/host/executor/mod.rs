@@ -9,9 +9,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::build::GenerationBuilder;
-use super::git::NetEnv;
 use super::machine::HostMachine;
 use super::models::ModelHubs;
+use super::net::NetEnv;
 use super::shares;
 use crate::desired::InstancePaths;
 use crate::host::build::process::JobLimits;

@@ -6,8 +6,9 @@ use std::path::Path;
 use git2::{AutotagOption, Direction, FetchOptions, RemoteCallbacks, Repository};
 
 use super::error::GitError;
-use super::{NetEnv, RemoteAnswer, transport};
+use super::{RemoteAnswer, transport};
 use crate::host::git::program::is_elsewhere;
+use crate::host::net::NetEnv;
 use crate::problem::{Context, Result};
 use crate::progress::Progress;
 

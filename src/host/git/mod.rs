@@ -27,7 +27,7 @@ use sha2::{Digest, Sha256};
 
 use crate::host::git::error::GitError;
 pub(crate) use crate::host::git::settings::config_text;
-use crate::host::net::mirrors::MirrorRules;
+use crate::host::net::NetEnv;
 use crate::lock::difference::CommitRange;
 use crate::lock::requirements;
 use crate::lock::resolve::{
@@ -39,34 +39,6 @@ use crate::manifest::node_source::NodeSource;
 use crate::problem::{Problem, Result};
 use crate::progress::{NoProgress, Progress};
 use crate::tree::{EntryMode, ObjectId, TreeListing, links};
-
-/// What a fetch may know about the caller's environment: mirrors, proxies and certificates, nothing
-/// else.
-#[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
-pub struct NetEnv {
-    pub mirrors: MirrorRules,
-    /// Allow-listed variables, see [`super::env::net_env`].
-    pub vars: std::collections::BTreeMap<String, String>,
-}
-
-impl NetEnv {
-    /// The index that is asked where a package names none, as uv takes it.
-    pub(crate) fn default_index(&self) -> &str {
-        ["UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL"]
-            .iter()
-            .find_map(|n| self.vars.get(*n))
-            .map_or("https://pypi.org/simple", String::as_str)
-    }
-
-    /// The seconds without a byte after which comfy gives up on a server.
-    pub(crate) fn stall_timeout(&self) -> u64 {
-        self.vars
-            .get("COMFY_STALL_SECONDS")
-            .and_then(|s| s.parse().ok())
-            .filter(|s| (1..=3600).contains(s))
-            .unwrap_or(30)
-    }
-}
 
 /// A way to fetch, and the folder of bare repositories that it fetches into.
 pub(crate) struct GitStore {

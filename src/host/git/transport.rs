@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, Once, OnceLock};
 use git2::transport::{Service, SmartSubtransport, SmartSubtransportStream, Transport};
 use ureq::ResponseExt as _;
 
-use super::NetEnv;
+use crate::host::net::NetEnv;
 use crate::host::net::redirect;
 use crate::problem::{Problem, Result};
 

@@ -9,7 +9,7 @@ use super::download::{self, DownloadRequest};
 use super::web::WebClient;
 use super::{ModelHubs, hub};
 use crate::host::fs::edit;
-use crate::host::git::NetEnv;
+use crate::host::net::NetEnv;
 use crate::lock::{ModelOrigin, Sha256Digest};
 use crate::problem::{Context, Problem, Result};
 use crate::progress::{ProgressUnit, Reporter};

@@ -16,7 +16,7 @@ use super::web::WebClient;
 use super::{ModelHubs, content_check, install, safetensors_header};
 use crate::desired::below_home;
 use crate::host::fs::edit;
-use crate::host::git::NetEnv;
+use crate::host::net::NetEnv;
 use crate::host::sealed::list_tree::{FoundEntry, list_tree};
 use crate::lock::resolve::models::{ModelInfo, ModelQuery, ModelResolver};
 use crate::lock::{FileDigests, ModelOrigin, ModelPin, Sha256Digest};

@@ -10,7 +10,7 @@ use ureq::typestate::WithoutBody;
 use ureq::{Agent, Body, RequestBuilder};
 
 use super::SecretText;
-use crate::host::git::NetEnv;
+use crate::host::net::NetEnv;
 use crate::host::net::redirect;
 use crate::problem::{Problem, Result};
 use crate::text::escape_text;

@@ -12,7 +12,7 @@ use ureq::unversioned::transport::{
 };
 
 use super::redirect::RedirectGuard;
-use crate::host::git::NetEnv;
+use crate::host::net::NetEnv;
 
 type Builder = ureq::config::ConfigBuilder<ureq::typestate::AgentScope>;
 

@@ -43,7 +43,7 @@ const SETTINGS_ARGS: &[&str] = &[
 
 /// uv, with nothing of an environment but indexes, proxies and certificates.
 pub(crate) struct UvRunner {
-    pub net: super::git::NetEnv,
+    pub net: super::net::NetEnv,
     /// Where a fetched uv is kept, and workspaces are made.
     pub cache: PathBuf,
     pub offline: bool,

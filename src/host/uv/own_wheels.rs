@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::desired::below_home;
 use crate::host::build::venv::wheel_fetch::{self, WheelStore};
-use crate::host::git::NetEnv;
+use crate::host::net::NetEnv;
 use crate::host::net::http::PackageAgents;
 use crate::lock::python::GatheredWheel;
 use crate::manifest::WheelSource;

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::UvRunner;
 use crate::host::env;
-use crate::host::git::NetEnv;
+use crate::host::net::NetEnv;
 use crate::host::process::{ProgramRunner, SystemRunner};
 use crate::problem::{Context, Problem, Result};
 

@@ -173,46 +173,10 @@ impl<'a> Reader<'a> {
             }
             return value;
         }
-        let own = call.receiver.map_or(&callee.taint, |r| &r.taint);
-        let short = last_segment(name);
         if is_number(name) {
             return Value::UNKNOWN;
         }
-        let mut taint = own.clone();
-        let arguments = || Taint::join_all(call.all().map(|v| &v.taint));
-        let method = call.receiver.is_some() && (name.starts_with('?') || name.contains("()"));
-        let texts = matches!(
-            short,
-            ".join"
-                | ".format"
-                | ".replace"
-                | ".format_map"
-                | ".substitute"
-                | ".safe_substitute"
-                | ".render"
-                | ".strip"
-                | ".union"
-                | ".joinpath"
-                | ".with_name"
-                | ".get"
-                | ".setdefault"
-                | ".write"
-                | ".dumps"
-        );
-        if PASSING.contains(name) || method && texts {
-            taint = taint.join(&arguments());
-        }
-        if CLEARS_PATH.contains(&name) || short == ".basename" || short == ".secure_filename" {
-            taint = arguments().clear(cleared::PATH);
-        }
-        if name == "shlex.quote" || name == "pipes.quote" {
-            taint = arguments().clear(cleared::COMMAND);
-        }
-        if matches!(name, "re.escape" | "io.BytesIO" | "io.StringIO")
-            || takes_out_slashes(name, short, call)
-        {
-            taint = arguments().join(own).clear(cleared::PATH);
-        }
+        let taint = passed_taint(name, callee, call);
         match name {
             "os.path.join"
             | "pathlib.Path"
@@ -328,4 +292,46 @@ fn is_number(name: &str) -> bool {
         || name.ends_with(".index")
         || name.ends_with(".is_file")
         || name.ends_with(".is_dir")
+}
+
+/// The data that comes back from a call, less what the call makes harmless.
+fn passed_taint(name: &str, callee: &Value, call: &CallSite<'_>) -> Taint {
+    let own = call.receiver.map_or(&callee.taint, |r| &r.taint);
+    let short = last_segment(name);
+    let mut taint = own.clone();
+    let arguments = || Taint::join_all(call.all().map(|v| &v.taint));
+    let method = call.receiver.is_some() && (name.starts_with('?') || name.contains("()"));
+    let texts = matches!(
+        short,
+        ".join"
+            | ".format"
+            | ".replace"
+            | ".format_map"
+            | ".substitute"
+            | ".safe_substitute"
+            | ".render"
+            | ".strip"
+            | ".union"
+            | ".joinpath"
+            | ".with_name"
+            | ".get"
+            | ".setdefault"
+            | ".write"
+            | ".dumps"
+    );
+    if PASSING.contains(name) || method && texts {
+        taint = taint.join(&arguments());
+    }
+    if CLEARS_PATH.contains(&name) || short == ".basename" || short == ".secure_filename" {
+        taint = arguments().clear(cleared::PATH);
+    }
+    if name == "shlex.quote" || name == "pipes.quote" {
+        taint = arguments().clear(cleared::COMMAND);
+    }
+    if matches!(name, "re.escape" | "io.BytesIO" | "io.StringIO")
+        || takes_out_slashes(name, short, call)
+    {
+        taint = arguments().join(own).clear(cleared::PATH);
+    }
+    taint
 }

@@ -409,7 +409,7 @@ fn a_server_cannot_send_comfy_to_this_machines_own_services() {
             ] {
                 let (first, net, page) = (
                     sender(at, Some(to)),
-                    comfy::host::git::NetEnv::default(),
+                    comfy::host::net::NetEnv::default(),
                     format!("http://{at}/x"),
                 );
                 for agent in [

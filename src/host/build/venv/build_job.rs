@@ -14,7 +14,7 @@ use super::wheel::{self, FileSource, VenvPlace, WheelFile, refused_wheel};
 use super::wheel_fetch::{WheelOrigin, WheelRequest, WheelStore};
 use crate::desired::venv::{PackageInstall, VenvSpec};
 use crate::host::fs::edit;
-use crate::host::git::NetEnv;
+use crate::host::net::NetEnv;
 use crate::host::net::http::PackageAgents;
 use crate::host::python::interpreter_facts;
 use crate::host::sealed::file_list::{FileList, ListedFile};

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 
 use super::package_address::{public_address, split_credentials};
-use crate::host::git::NetEnv;
+use crate::host::net::NetEnv;
 use crate::host::net::http;
 use crate::lock::publishers::read_provenance;
 

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use super::index_page::find_on_page;
 use super::package_address::{public_address, split_credentials};
 use crate::host::fs::edit;
-use crate::host::git::NetEnv;
+use crate::host::net::NetEnv;
 use crate::host::net::http;
 use crate::host::signals::is_interrupted;
 use crate::lock::python::UnhashedWheel;
