@@ -33,6 +33,14 @@ impl ContentHasher {
         }
     }
 
+    /// For a file that is pinned to this hash, or that is about to be pinned.
+    pub(crate) fn for_pin(pinned: Option<Sha256Digest>) -> ContentHasher {
+        match pinned {
+            Some(_) => ContentHasher::sha256(),
+            None => ContentHasher::with_blake3(),
+        }
+    }
+
     /// One of the same kind that has read nothing.
     pub(crate) fn start_again(&self) -> ContentHasher {
         match self.blake3 {

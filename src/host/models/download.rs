@@ -43,17 +43,13 @@ struct PartialFile {
 }
 
 impl PartialFile {
-    fn open_part(
-        path: &Path,
-        most: Option<u64>,
-        hasher: ContentHasher,
-        progress: &dyn Progress,
-    ) -> Result<PartialFile> {
+    fn open_part(f: &DownloadRequest, progress: &dyn Progress) -> Result<PartialFile> {
+        let (path, most) = (f.part, f.size);
         let doing = || format!("write {}", path.display());
         let file = PartialFile::open_locked(path)?;
         let mut part = PartialFile {
             file,
-            hasher,
+            hasher: ContentHasher::for_pin(f.sha256),
             resumed: false,
         };
         let there = part.file.metadata().with_context(doing)?.len();
@@ -155,11 +151,7 @@ pub(crate) fn download_file(
     f: &DownloadRequest,
     progress: &dyn Progress,
 ) -> Result<(u64, FileDigests)> {
-    let hasher = match f.sha256 {
-        Some(_) => ContentHasher::sha256(),
-        None => ContentHasher::with_blake3(),
-    };
-    let mut part = PartialFile::open_part(f.part, f.size, hasher, progress)?;
+    let mut part = PartialFile::open_part(f, progress)?;
     loop {
         if f.size.is_none_or(|s| part.hasher.bytes < s) {
             download_with_retries(web, f, &mut part, progress)?;
