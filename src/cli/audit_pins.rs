@@ -62,12 +62,7 @@ pub(crate) fn record_publishers(
         };
         client.find_publisher(&query)
     };
-    // An index that does not tell is asked once: the first answer is waited for.
-    let (first, rest) = asked.split_at(1);
-    let mut answers: Vec<_> = first.iter().map(ask).collect();
-    answers.extend(with_threads(|| {
-        rest.par_iter().map(ask).collect::<Vec<_>>()
-    }));
+    let answers: Vec<_> = with_threads(|| asked.par_iter().map(ask).collect());
     if crate::host::signals::is_interrupted() {
         return Err(Problem::interrupted());
     }

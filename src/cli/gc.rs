@@ -34,7 +34,7 @@ pub(crate) fn run(global: &GlobalArgs, args: &GcArgs) -> Result<u8> {
         )?)))
     });
     let scope = opened.or_else(|p| {
-        let spec = target::applied_instead(global, p)?;
+        let spec = target::applied_from_here(global, p)?;
         render::print_note(
             "Note: comfy.lock was not read, and may pin what has never been live: that stays.",
         );

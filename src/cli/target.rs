@@ -154,6 +154,24 @@ pub(super) fn applied_instead(global: &GlobalArgs, p: Problem) -> Result<LaunchS
     Ok(spec)
 }
 
+/// The same for a command that removes something: only what was applied from the folder that
+/// `global` names.
+///
+/// # Errors
+/// `p`, as above, or where another folder's instance is meant.
+pub(super) fn applied_from_here(global: &GlobalArgs, p: Problem) -> Result<LaunchSpec> {
+    let here = manifest_folder(&global.project).ok();
+    let here = here.and_then(|dir| dir.canonicalize().ok());
+    let is_here = |spec: &LaunchSpec| {
+        let from = manifest_folder_of(spec).and_then(|dir| dir.canonicalize().ok());
+        from.is_some() && from == here
+    };
+    if only_applied().is_some_and(|spec| is_here(&spec)) {
+        return applied_instead(global, p);
+    }
+    Err(p)
+}
+
 /// Reads what the root side of an apply works on.
 ///
 /// # Errors

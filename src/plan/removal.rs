@@ -56,6 +56,16 @@ impl SealedTrees<'_> {
                 Step::RemoveGeneration { id: id.clone() },
             );
         }
+        // What a generation needs that cannot be read is not known: nothing of it is removed.
+        for id in &stay {
+            let spec = look
+                .generation_spec(self.paths, id)
+                .map_err(Problem::from)?;
+            if spec.is_none() {
+                plan.steps.sort_by_key(|p| p.step.phase());
+                return Ok(plan);
+            }
+        }
         let environments = |ids: &[&GenerationId]| {
             let mut all = Vec::new();
             for id in ids {

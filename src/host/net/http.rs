@@ -98,7 +98,9 @@ impl PackageAgents<'_> {
 
     /// An agent for the server of `address`, which `page` of an index names.
     pub(crate) fn for_address(&self, address: &str, page: &str) -> ureq::Agent {
-        let server = host_and_port(address).to_string();
+        // A proxy is chosen by the scheme.
+        let scheme = address.split_once("://").map_or("", |(scheme, _)| scheme);
+        let server = format!("{scheme}://{}", host_and_port(address));
         let mut kept = self.kept.lock().unwrap_or_else(|e| e.into_inner());
         let agent = kept.entry((page.to_string(), server));
         let make = || of_packages(self.net, address, page);

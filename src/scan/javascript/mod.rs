@@ -348,14 +348,23 @@ fn decodes_text(e: &Expression<'_>) -> bool {
 }
 
 /// Whether an address leads to another machine.
+/// Whether a browser that is at ComfyUI's page asks another machine for this address.
 fn is_remote(address: &str) -> bool {
+    let page = url::Url::parse("http://localhost/");
+    if let Some(to) = page.ok().and_then(|page| page.join(address).ok()) {
+        let local = match to.host() {
+            Some(url::Host::Domain(name)) => name == "localhost",
+            Some(url::Host::Ipv4(ip)) => ip.is_loopback() || ip.is_unspecified(),
+            Some(url::Host::Ipv6(ip)) => ip.is_loopback() || ip.is_unspecified(),
+            None => true,
+        };
+        return matches!(to.scheme(), "http" | "https" | "ws" | "wss") && !local;
+    }
+    // The start of one that a script puts together.
     let lower = address.trim().to_ascii_lowercase();
     let schemes = ["https://", "http://", "wss://", "ws://", "//"];
-    let Some(rest) = schemes.iter().find_map(|s| lower.strip_prefix(s)) else {
-        return false;
-    };
-    let local = ["localhost", "127.", "[::1]", "0.0.0.0"];
-    !rest.is_empty() && !local.iter().any(|l| rest.starts_with(l))
+    let rest = schemes.iter().find_map(|s| lower.strip_prefix(s));
+    rest.is_some_and(|rest| !rest.is_empty())
 }
 
 fn is_script_address(address: &str) -> bool {
@@ -457,17 +466,38 @@ mod tests {
             "<script data-x='application/json'>eval(a)</script>",
             "<svg><style><img onerror=eval(a)></style></svg>",
             "<script>eval(a)",
+            "<title><!--</title><script>eval(a)</script>",
+            "<style><a x='</style><script>eval(a)</script>",
+            "<style><script type=application/json></style><img onerror=eval(a)>",
+            "<script/>eval(a)</script>",
+            "<s:script>eval(a)</s:script>",
+            "<s:script><![CDATA[eval(a)]]></s:script>",
+            "<script><![CDATA[eval(a)]]></script>",
+            "<a href='&#1;java&#10;script:%65val(a)'>x</a>",
         ] {
             assert_eq!(rules(page), [("js-eval", 1)], "{page}");
         }
         for page in [
             "<script\nsrc=//cdn.test/a.js></script>",
             "<base href='https://cdn.test/'>",
-            "<svg><script xlink:href='https://cdn.test/a.js'/></svg>",
+            "<script src='/\\cdn.test/a.js'></script>",
+            "<script src='https://127.0.0.1@cdn.test/a.js'></script>",
+            "<script src='https://localhost.cdn.test/a.js'></script>",
         ] {
             assert_eq!(rules(page), [("js-remote-code", 1)], "{page}");
         }
+        let picture = "<svg><script xlink:href='https://cdn.test/a.js'/></svg>";
+        let found = scan_page("a.svg", picture);
+        assert_eq!(found.len(), 1, "{found:?}");
+        let nested = (0..6).fold(String::new(), |inner, _| {
+            let escaped = inner.replace('&', "&amp;").replace('\'', "&#39;");
+            format!("<iframe srcdoc='{escaped}'></iframe>")
+        });
+        assert_eq!(rules(&nested), [("carrier-unparseable", 0)]);
+        let data = "<script src='data:text/javascript,f()'></script>";
+        assert_eq!(rules(data), [("js-hidden-code", 1)]);
         for page in [
+            "<script src='http://localhost:8188/a.js'></script><script src=a.js></script>",
             "<!-- <script>eval(a)</script> -->",
             "<div onclick='{{ handler }}' data-x=\"<script>eval(a)</script>\">eval(a)</div>",
             "<script type='application/json'>{\"a\": \"eval(a)\"}</script>",

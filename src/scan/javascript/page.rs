@@ -1,5 +1,7 @@
 //! Scripts inside HTML and SVG.
 
+use std::borrow::Cow;
+
 use html5gum::emitters::default::DefaultEmitter;
 use html5gum::{HtmlString, StartTag, State, Token, Tokenizer};
 
@@ -15,23 +17,37 @@ const DATA: [&str; 4] = ["application/json", "text/template", "importmap", "x-sh
 /// Scans what a page loads and runs. Browsers read more than this finds, so nothing here says that
 /// a page is harmless.
 ///
-/// Markup within `style`, `textarea` and the like counts too: what a browser takes it for depends
-/// on where it stands.
+/// It is read twice: whether `style`, `textarea` and the like hold text or markup, and whether
+/// `<script/>` is closed, depends on where they stand.
 pub(crate) fn scan_page(path: &str, text: &str) -> Vec<Finding> {
-    let mut page = PageScan {
-        path,
-        found: Vec::new(),
-    };
-    page.read(text, 0, DEPTH);
-    page.found
+    let mut found = Vec::new();
+    for raw_texts in [false, true] {
+        let mut page = PageScan {
+            path,
+            raw_texts,
+            found: Vec::new(),
+        };
+        page.read(text, 0, DEPTH);
+        found.extend(page.found);
+    }
+    let mut known = std::collections::BTreeSet::new();
+    found.retain(|f| known.insert((f.rule.id, f.line, f.column, f.message.clone())));
+    found
 }
 
 struct PageScan<'a> {
     path: &'a str,
+    /// Whether elements of HTML that hold text do so, and `<script/>` is open.
+    raw_texts: bool,
     found: Vec<Finding>,
 }
 
 impl PageScan<'_> {
+    fn is_xml(&self) -> bool {
+        let lower = self.path.to_ascii_lowercase();
+        [".svg", ".xhtml"].iter().any(|e| lower.ends_with(e))
+    }
+
     /// `before`: lines that come before the first one of `text`.
     fn read(&mut self, text: &str, before: u32, depth: usize) {
         let mut lines = LineCount {
@@ -39,7 +55,9 @@ impl PageScan<'_> {
             at: 0,
             line: before,
         };
-        let mut tokens = Tokenizer::new_with_emitter(text, DefaultEmitter::new_with_span());
+        let mut emitter = DefaultEmitter::new_with_span();
+        emitter.naively_switch_states(self.raw_texts);
+        let mut tokens = Tokenizer::new_with_emitter(text, emitter);
         // The script that is open, if its text runs, and the line that it starts on.
         let mut script: Option<(String, u32)> = None;
         while let Some(Ok(token)) = tokens.next() {
@@ -47,12 +65,13 @@ impl PageScan<'_> {
                 Token::StartTag(tag) => {
                     let shown = text.get(tag.span.start..tag.span.end).unwrap_or_default();
                     self.examine_tag(&tag, shown, lines.line_of(tag.span.start), depth);
-                    if tag.name[..] == *b"script" {
-                        // `<script/>` is closed in SVG, and open elsewhere: what follows is
-                        // taken for both.
-                        if !tag.self_closing {
+                    if is_script(&tag.name) {
+                        let closed = tag.self_closing && (!self.raw_texts || self.is_xml());
+                        if tag.name[..] == *b"script" && !closed {
                             tokens.set_state(State::ScriptData);
                             tokens.set_last_start_tag(Some("script"));
+                        } else {
+                            tokens.set_state(State::Data);
                         }
                         let kind = tag.attributes.get(&b"type"[..]).map(|v| shown_text(v));
                         let kind = kind.unwrap_or_default().to_ascii_lowercase();
@@ -65,7 +84,14 @@ impl PageScan<'_> {
                         body.push_str(&shown_text(&more));
                     }
                 }
-                Token::EndTag(tag) if tag.name[..] == *b"script" => {
+                // So HTML takes what is a text in XML.
+                Token::Comment(more) if more.starts_with(b"[CDATA[") => {
+                    if let Some((body, _)) = &mut script {
+                        let text = more[7..].strip_suffix(b"]]").unwrap_or(&more[7..]);
+                        body.push_str(&shown_text(text));
+                    }
+                }
+                Token::EndTag(tag) if is_script(&tag.name) => {
                     self.examine_script(script.take());
                 }
                 _ => {}
@@ -75,7 +101,12 @@ impl PageScan<'_> {
     }
 
     fn examine_script(&mut self, script: Option<(String, u32)>) {
-        if let Some((body, line)) = script.filter(|(body, _)| !body.trim().is_empty()) {
+        let Some((body, line)) = script else {
+            return;
+        };
+        // As SVG has it.
+        let body = body.replace("<![CDATA[", "").replace("]]>", "");
+        if !body.trim().is_empty() {
             self.found.extend(scan_script(self.path, &body, line));
         }
     }
@@ -85,11 +116,23 @@ impl PageScan<'_> {
         for (name, value) in &tag.attributes {
             let value = shown_text(value);
             let loads = match &tag.name[..] {
-                b"script" => [&b"src"[..], b"href", b"xlink:href"].contains(&&name[..]),
+                script if is_script(script) => {
+                    [&b"src"[..], b"href", b"xlink:href"].contains(&&name[..])
+                }
                 // Scripts of this page are addressed relative to it.
                 b"base" => name[..] == *b"href",
                 _ => false,
             };
+            let brings_code = value.trim_start().to_ascii_lowercase().starts_with("data:");
+            if loads && brings_code {
+                let message = "the script is in its address".to_string();
+                self.found.push(Finding {
+                    line: line + 1,
+                    column: 1,
+                    snippet: cut_snippet(shown),
+                    ..Finding::about_file(&rules::HIDDEN_EVAL, self.path, message)
+                });
+            }
             if loads && is_remote(&value) {
                 self.found.push(Finding {
                     line: line + 1,
@@ -100,10 +143,13 @@ impl PageScan<'_> {
             }
             if name[..] == *b"srcdoc" && depth > 0 {
                 self.read(&value, line, depth - 1);
+            } else if name[..] == *b"srcdoc" {
+                let why = "has too many pages in one another";
+                self.found.push(carrier::unparseable(self.path, why));
             }
             if let Some(code) = code_of(name, &value) {
                 // What is no script is a template of a framework, and a browser does not run it.
-                let found = scan_script(self.path, code, line);
+                let found = scan_script(self.path, &code, line);
                 let found = found
                     .into_iter()
                     .filter(|f| f.rule != &carrier::rules::UNPARSEABLE);
@@ -113,19 +159,31 @@ impl PageScan<'_> {
     }
 }
 
-/// The script that an attribute is: the handler of an event, or an address.
-fn code_of<'v>(name: &HtmlString, value: &'v str) -> Option<&'v str> {
-    if name.len() > 2 && name.starts_with(b"on") {
-        return Some(value);
-    }
-    let value = value.trim_start();
-    let scheme = value.get(..11)?;
-    scheme
-        .eq_ignore_ascii_case("javascript:")
-        .then(|| &value[11..])
+fn is_script(name: &[u8]) -> bool {
+    // XML may give it a prefix.
+    name.rsplit(|b| *b == b':').next() == Some(b"script")
 }
 
-fn shown_text(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
+/// The script that an attribute is: the handler of an event, or an address.
+fn code_of<'v>(name: &HtmlString, value: &'v str) -> Option<Cow<'v, str>> {
+    if name.len() > 2 && name.starts_with(b"on") {
+        return Some(value.into());
+    }
+    // <https://url.spec.whatwg.org/#concept-basic-url-parser>: what an address is stripped of.
+    let address: String = value
+        .trim_start_matches(|c: char| c <= ' ')
+        .chars()
+        .filter(|c| !matches!(c, '\t' | '\n' | '\r'))
+        .collect();
+    let scheme = address.get(..11)?;
+    if !scheme.eq_ignore_ascii_case("javascript:") {
+        return None;
+    }
+    let code = percent_encoding::percent_decode_str(&address[11..]);
+    Some(code.decode_utf8_lossy().into_owned().into())
+}
+
+fn shown_text(bytes: &[u8]) -> Cow<'_, str> {
     String::from_utf8_lossy(bytes)
 }
 
