@@ -35,16 +35,23 @@ pub(crate) fn run(global: &GlobalArgs, args: &SetArgs) -> Result<u8> {
     let path = key_path(&args.key)?;
     let path: Vec<&str> = path.iter().map(String::as_str).collect();
     let shown = escape_text(&args.key);
-    let changed = project::edit_manifest(global, |text| match &args.value {
-        Some(value) => {
-            let value = value
-                .parse::<toml_edit::Value>()
-                .unwrap_or_else(|_| value.as_str().into());
-            set_value(text, &path, &value)
-        }
-        None => remove_path(text, &path)?
-            .ok_or_else(|| Problem::new(format!("comfy.toml does not set `{shown}`"))),
-    })?;
+    let write = |value: toml_edit::Value| {
+        project::edit_manifest(global, |text| set_value(text, &path, &value))
+    };
+    let changed = match &args.value {
+        Some(text) => match text.parse::<toml_edit::Value>() {
+            // A shell takes quotes away: `3.12` may be meant as a text.
+            Ok(value) if value.is_integer() || value.is_float() || value.is_bool() => {
+                write(value).or_else(|e| write(text.as_str().into()).map_err(|_| e))?
+            }
+            Ok(value) => write(value)?,
+            Err(_) => write(text.as_str().into())?,
+        },
+        None => project::edit_manifest(global, |text| {
+            remove_path(text, &path)?
+                .ok_or_else(|| Problem::new(format!("comfy.toml does not set `{shown}`")))
+        })?,
+    };
     render::json_output::set_data(&serde_json::json!({ "changed": changed }));
     render::print_stdout(&match (&args.value, changed) {
         (_, false) => format!("comfy.toml has `{shown}` like this already."),

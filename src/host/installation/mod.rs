@@ -57,7 +57,7 @@ pub(crate) fn read_installation(path: &Path, options: &ReadingOptions) -> Result
         }
     }
     Err(Problem::new(format!(
-        "{} is no installation of ComfyUI: it has no main.py and nodes.py",
+        "{} is no installation of ComfyUI: it lacks main.py, nodes.py or custom_nodes/",
         path.display()
     ))
     .with_hint("give the folder that main.py is in, or a snapshot file"))
