@@ -14,7 +14,7 @@ use crate::launch::client::{LaunchHandle, request_launch};
 use crate::launch::import_log::LogContext;
 use crate::launch::{LaunchAnswer, LaunchMode, LaunchRequest};
 use crate::plan::look::Look;
-use crate::problem::{Problem, Result};
+use crate::problem::{Problem, ProblemKind, Result};
 use crate::project::{self, ComfyProject, data_home, manifest_folder};
 use crate::records::{self, running};
 use crate::render;
@@ -158,8 +158,13 @@ pub(super) fn applied_instead(global: &GlobalArgs, p: Problem) -> Result<LaunchS
 /// `global` names.
 ///
 /// # Errors
-/// `p`, as above, or where another folder's instance is meant.
+/// `p`, as above, where another folder's instance is meant, or where `p` is no mistake in a file.
 pub(super) fn applied_from_here(global: &GlobalArgs, p: Problem) -> Result<LaunchSpec> {
+    use ProblemKind::{Lock, LockMismatch, Manifest, NoLock};
+    // A file that somebody else could have written is no mistake of the owner's.
+    if !matches!(p.kind, Manifest | Lock | NoLock | LockMismatch) {
+        return Err(p);
+    }
     let here = manifest_folder(&global.project).ok();
     let here = here.and_then(|dir| dir.canonicalize().ok());
     let is_here = |spec: &LaunchSpec| {

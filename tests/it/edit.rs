@@ -69,6 +69,7 @@ fn nodes_models_and_shares_come_and_go_and_what_is_wrong_changes_nothing() {
         "add share out ~/out",
         "add share out ~/out --mount output --access write",
         "set nodes.mine.enabled false",
+        "set nodes.mine.ref 12",
         "set comfyui.prt 1",
         "set comfyui 1",
         "remove node min",
@@ -111,6 +112,9 @@ fn nodes_models_and_shares_come_and_go_and_what_is_wrong_changes_nothing() {
     $ comfy set nodes.mine.enabled false
     Set nodes.mine.enabled in comfy.toml.
 
+    $ comfy set nodes.mine.ref 12
+    Set nodes.mine.ref in comfy.toml.
+
     $ comfy set comfyui.prt 1
     error: with this change: comfy.toml:10:1: unknown key `prt`
       hint: did you mean `port`?
@@ -137,7 +141,7 @@ fn nodes_models_and_shares_come_and_go_and_what_is_wrong_changes_nothing() {
 
     [nodes.mine]
     repo = "https://github.com/o/r.git"
-    ref = "v1"
+    ref = "12"
     enabled = false
 
     [shares.out]

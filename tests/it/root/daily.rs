@@ -189,6 +189,18 @@ fn removes_without_a_sound_manifest(m: &Machine) {
         said(&out)
     );
     assert_eq!(m.sh(&format!("ls {BASE}/gen | wc -l")), "2");
+    // Another folder's mistake removes nothing of this one's.
+    m.sh("mkdir /home/alice/other; echo 'x y' > /home/alice/other/comfy.toml");
+    let refused = m.sh(&format!(
+        "cd /home/alice/other; SUDO_USER=alice SUDO_UID=$(id -u alice) {} gc --yes 2>&1 || echo rc $?",
+        m.root_command(&[]).get_program().display()
+    ));
+    assert!(
+        refused.contains("key with no value") && refused.ends_with("rc 1"),
+        "{refused}"
+    );
+    m.sh("rm -r /home/alice/other");
+    assert_eq!(m.sh(&format!("ls {BASE}/gen | wc -l")), "2");
     // Somebody else has nothing here.
     let mut other = m.root_command(&["gc", "--yes"]);
     let other = other
