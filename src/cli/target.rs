@@ -140,10 +140,18 @@ impl LaunchTarget {
 /// # Errors
 /// `p`, if it is not certain which instance is meant.
 pub(super) fn applied_instead(global: &GlobalArgs, p: Problem) -> Result<LaunchSpec> {
+    applied_that(global, p, &|_| true)
+}
+
+fn applied_that(
+    global: &GlobalArgs,
+    p: Problem,
+    is_meant: &dyn Fn(&LaunchSpec) -> bool,
+) -> Result<LaunchSpec> {
     if p.is_interrupted() || global.project.host.is_some() {
         return Err(p);
     }
-    let Some(spec) = only_applied() else {
+    let Some(spec) = only_applied().filter(is_meant) else {
         return Err(p);
     };
     let first = p.each_problem()[0].message.clone();
@@ -167,14 +175,10 @@ pub(super) fn applied_from_here(global: &GlobalArgs, p: Problem) -> Result<Launc
     }
     let here = manifest_folder(&global.project).ok();
     let here = here.and_then(|dir| dir.canonicalize().ok());
-    let is_here = |spec: &LaunchSpec| {
+    applied_that(global, p, &|spec| {
         let from = manifest_folder_of(spec).and_then(|dir| dir.canonicalize().ok());
         from.is_some() && from == here
-    };
-    if only_applied().is_some_and(|spec| is_here(&spec)) {
-        return applied_instead(global, p);
-    }
-    Err(p)
+    })
 }
 
 /// Reads what the root side of an apply works on.

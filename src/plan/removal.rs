@@ -7,7 +7,7 @@ use super::ids::AccountIds;
 use super::look::Look;
 use super::step::{PlannedStep, Step};
 use crate::desired::venv::VenvSpec;
-use crate::desired::{Desired, InstancePaths};
+use crate::desired::{Desired, GenerationSpec, InstancePaths};
 use crate::ids::{Address, GenerationId, VenvId};
 use crate::problem::{Problem, Result};
 
@@ -56,32 +56,32 @@ impl SealedTrees<'_> {
                 Step::RemoveGeneration { id: id.clone() },
             );
         }
-        // What a generation needs that cannot be read is not known: nothing of it is removed.
-        for id in &stay {
-            let spec = look
-                .generation_spec(self.paths, id)
-                .map_err(Problem::from)?;
-            if spec.is_none() {
-                plan.steps.sort_by_key(|p| p.step.phase());
-                return Ok(plan);
-            }
-        }
-        let environments = |ids: &[&GenerationId]| {
-            let mut all = Vec::new();
-            for id in ids {
-                let spec = look.generation_spec(self.paths, id);
-                all.extend(spec.map_err(Problem::from)?.and_then(|s| s.venv));
-            }
-            Ok::<_, Problem>(all)
+        let read_specs = |ids: &[&GenerationId]| {
+            let specs = ids.iter().map(|id| look.generation_spec(self.paths, id));
+            let specs: Vec<_> = specs.collect::<Result<_, _>>().map_err(Problem::from)?;
+            Ok::<_, Problem>(specs)
         };
-        let needed = environments(&stay)?;
-        let unused_stays = |used: &dyn Fn(&VenvSpec) -> bool| {
-            // Only a generation that goes takes its environment along.
-            Ok::<_, Problem>(self.keep_unused && !environments(&go)?.iter().any(used))
+        let stay = read_specs(&stay)?;
+        // What a generation needs that cannot be read is not known: nothing of it is removed.
+        if stay.iter().any(Option::is_none) {
+            plan.steps.sort_by_key(|p| p.step.phase());
+            return Ok(plan);
+        }
+        let venvs = |specs: Vec<Option<GenerationSpec>>| -> Vec<VenvSpec> {
+            specs.into_iter().flatten().filter_map(|s| s.venv).collect()
+        };
+        let needed = venvs(stay);
+        // Only a generation that goes takes its environment along.
+        let going = match self.keep_unused {
+            true => Some(venvs(read_specs(&go)?)),
+            false => None,
+        };
+        let is_removed = |used: &dyn Fn(&VenvSpec) -> bool| {
+            !needed.iter().any(used) && going.as_ref().is_none_or(|g| g.iter().any(used))
         };
         for id in &self.present.venvs {
             let uses = |v: &VenvSpec| v.id() == *id;
-            if !needed.iter().any(uses) && !unused_stays(&uses)? {
+            if is_removed(&uses) {
                 let step = Step::RemoveVenv { id: id.clone() };
                 let at = self.paths.venv_dir(id);
                 add_removal(&mut plan, Address::OldVenv(id.to_string()), &at, step);
@@ -90,7 +90,7 @@ impl SealedTrees<'_> {
         for version in &self.present.pythons {
             let at = self.paths.interpreter_dir(version);
             let uses = |v: &VenvSpec| v.interpreter.path.starts_with(&at);
-            if !needed.iter().any(uses) && !unused_stays(&uses)? {
+            if is_removed(&uses) {
                 let version = version.clone();
                 let address = Address::OldInterpreter(version.clone());
                 add_removal(&mut plan, address, &at, Step::RemovePython { version });

@@ -350,16 +350,8 @@ pub(super) fn count_commits(
     of: &str,
     without: &str,
 ) -> Option<usize> {
-    let mut c = git_command(git, program, &[]);
-    c.current_dir(history)
-        .args(["--git-dir", ".", "rev-list", "--count", "--end-of-options"])
-        .arg(of)
-        .arg(format!("^{without}"));
-    run_git(c, of, &crate::progress::NoProgress)
-        .ok()?
-        .trim()
-        .parse()
-        .ok()
+    let revisions = ["--end-of-options", of, &format!("^{without}")];
+    count_revisions(git, program, history, &revisions)
 }
 
 /// Commits of `of` that no ref below `refs` has, as far as they are here.
@@ -370,13 +362,23 @@ pub(super) fn count_unreached(
     of: &str,
     refs: &str,
 ) -> Option<usize> {
+    let refs = format!("--glob={refs}");
+    let revisions = ["--not", &refs, "--not", "--end-of-options", of];
+    count_revisions(git, program, history, &revisions)
+}
+
+fn count_revisions(
+    git: &GitStore,
+    program: &Path,
+    history: &Path,
+    revisions: &[&str],
+) -> Option<usize> {
     let mut c = git_command(git, program, &[]);
     c.current_dir(history)
-        .args(["--git-dir", ".", "rev-list", "--count", "--not"])
-        .arg(format!("--glob={refs}"))
-        .args(["--not", "--end-of-options"])
-        .arg(of);
-    let out = run_git(c, of, &crate::progress::NoProgress).ok()?;
+        .args(["--git-dir", ".", "rev-list", "--count"])
+        .args(revisions);
+    let shown = history.to_string_lossy();
+    let out = run_git(c, &shown, &crate::progress::NoProgress).ok()?;
     out.trim().parse().ok()
 }
 

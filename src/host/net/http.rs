@@ -11,8 +11,8 @@ use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, DefaultConnector, NextTimeout, Transport,
 };
 
+use super::NetEnv;
 use super::redirect::RedirectGuard;
-use crate::host::net::NetEnv;
 
 type Builder = ureq::config::ConfigBuilder<ureq::typestate::AgentScope>;
 

@@ -1,11 +1,12 @@
 //! Scripts inside HTML and SVG.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 use html5gum::emitters::default::DefaultEmitter;
-use html5gum::{HtmlString, StartTag, State, Token, Tokenizer};
+use html5gum::{HtmlString, StartTag, State, Token, Tokenizer, naive_next_state};
 
-use super::{from_host, is_remote, rules, scan_script};
+use super::{from_host, is_remote, line_starts, rules, scan_script};
 use crate::scan::carrier::{self, cut_snippet};
 use crate::scan::finding::Finding;
 
@@ -17,28 +18,32 @@ const DATA: [&str; 4] = ["application/json", "text/template", "importmap", "x-sh
 /// Scans what a page loads and runs. Browsers read more than this finds, so nothing here says that
 /// a page is harmless.
 ///
-/// It is read twice: whether `style`, `textarea` and the like hold text or markup, and whether
-/// `<script/>` is closed, depends on where they stand.
+/// Whether `style`, `textarea` and the like hold text or markup, and whether `<script/>` is closed,
+/// depends on where they stand: a page that has one is read both ways.
 pub(crate) fn scan_page(path: &str, text: &str) -> Vec<Finding> {
-    let mut found = Vec::new();
-    for raw_texts in [false, true] {
-        let mut page = PageScan {
-            path,
-            raw_texts,
-            found: Vec::new(),
-        };
+    let mut page = PageScan {
+        path,
+        raw_texts: false,
+        is_ambiguous: false,
+        found: Vec::new(),
+    };
+    page.read(text, 0, DEPTH);
+    if page.is_ambiguous {
+        page.raw_texts = true;
         page.read(text, 0, DEPTH);
-        found.extend(page.found);
     }
-    let mut known = std::collections::BTreeSet::new();
-    found.retain(|f| known.insert((f.rule.id, f.line, f.column, f.message.clone())));
-    found
+    let mut known = BTreeSet::new();
+    let is_new = |f: &Finding| known.insert((f.rule.id, f.line, f.column, f.message.clone()));
+    page.found.retain(is_new);
+    page.found
 }
 
 struct PageScan<'a> {
     path: &'a str,
     /// Whether elements of HTML that hold text do so, and `<script/>` is open.
     raw_texts: bool,
+    /// Whether something was read that can be read in another way.
+    is_ambiguous: bool,
     found: Vec<Finding>,
 }
 
@@ -50,10 +55,10 @@ impl PageScan<'_> {
 
     /// `before`: lines that come before the first one of `text`.
     fn read(&mut self, text: &str, before: u32, depth: usize) {
-        let mut lines = LineCount {
-            text,
-            at: 0,
-            line: before,
+        let starts = line_starts(text);
+        let line_of = |offset: usize| {
+            let breaks = starts.partition_point(|s| *s <= offset).saturating_sub(1);
+            before.saturating_add(u32::try_from(breaks).unwrap_or(u32::MAX))
         };
         let mut emitter = DefaultEmitter::new_with_span();
         emitter.naively_switch_states(self.raw_texts);
@@ -64,7 +69,11 @@ impl PageScan<'_> {
             match token {
                 Token::StartTag(tag) => {
                     let shown = text.get(tag.span.start..tag.span.end).unwrap_or_default();
-                    self.examine_tag(&tag, shown, lines.line_of(tag.span.start), depth);
+                    self.examine_tag(&tag, shown, line_of(tag.span.start), depth);
+                    self.is_ambiguous |= match &tag.name[..] {
+                        b"script" => tag.self_closing,
+                        other => naive_next_state(other).is_some(),
+                    };
                     if is_script(&tag.name) {
                         let closed = tag.self_closing && (!self.raw_texts || self.is_xml());
                         if tag.name[..] == *b"script" && !closed {
@@ -76,7 +85,7 @@ impl PageScan<'_> {
                         let kind = tag.attributes.get(&b"type"[..]).map(|v| shown_text(v));
                         let kind = kind.unwrap_or_default().to_ascii_lowercase();
                         let runs = !DATA.iter().any(|d| kind.contains(d));
-                        script = runs.then(|| (String::new(), lines.line_of(tag.span.end)));
+                        script = runs.then(|| (String::new(), line_of(tag.span.end)));
                     }
                 }
                 Token::String(more) => {
@@ -185,23 +194,4 @@ fn code_of<'v>(name: &HtmlString, value: &'v str) -> Option<Cow<'v, str>> {
 
 fn shown_text(bytes: &[u8]) -> Cow<'_, str> {
     String::from_utf8_lossy(bytes)
-}
-
-/// Counts line breaks from one place to the next.
-struct LineCount<'a> {
-    text: &'a str,
-    at: usize,
-    line: u32,
-}
-
-impl LineCount<'_> {
-    fn line_of(&mut self, offset: usize) -> u32 {
-        let between = self.text.as_bytes().get(self.at..offset);
-        let breaks = memchr::memchr_iter(b'\n', between.unwrap_or_default()).count();
-        self.line = self
-            .line
-            .saturating_add(u32::try_from(breaks).unwrap_or(u32::MAX));
-        self.at = offset.max(self.at);
-        self.line
-    }
 }
