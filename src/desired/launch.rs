@@ -107,16 +107,16 @@ pub(crate) struct LaunchCommand {
 
 /// Reads the flags of a `comfy/cli_args.py` as text: every string that looks like one.
 pub(crate) fn parse_flags(text: &str) -> BTreeSet<String> {
-    let quoted = text.split(['"', '\'']).skip(1).step_by(2);
-    quoted
-        .filter(|s| {
-            s.starts_with("--")
-                && s.len() > 2
-                && s[2..]
-                    .chars()
-                    .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
+    // Not by pairs of quotes: a help text may have an apostrophe.
+    text.match_indices("--")
+        .filter_map(|(at, _)| {
+            let quote = text[..at].chars().next_back()?;
+            let rest = &text[at + 2..];
+            let end =
+                rest.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_')))?;
+            let whole = end > 0 && matches!(quote, '"' | '\'') && rest[end..].starts_with(quote);
+            whole.then(|| format!("--{}", &rest[..end]))
         })
-        .map(str::to_string)
         .collect()
 }
 
@@ -430,10 +430,12 @@ mod tests {
     #[test]
     fn flags_are_read_from_any_kind_of_quotes() {
         let text = "parser.add_argument(\"--listen\", \
-            type=str)\nfp.add_argument('--fp8_e4m3fn-unet', help=\"a --fake one\")\n# --comment\n";
+            type=str)\nfp.add_argument('--fp8_e4m3fn-unet', help=\"a --fake one\")\n# --comment\n\
+            group.add_argument(\"--novram\", help=\"When lowvram isn't enough.\")\n\
+            group.add_argument(\"--cpu\", help=\"slow\")\n";
         assert_eq!(
             parse_flags(text).into_iter().collect::<Vec<_>>(),
-            ["--fp8_e4m3fn-unet", "--listen"]
+            ["--cpu", "--fp8_e4m3fn-unet", "--listen", "--novram"]
         );
     }
 

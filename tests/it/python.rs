@@ -358,14 +358,17 @@ impl World {
         out = out
             .replace(&self.index.host(), "INDEX")
             .replace(&self.second.host(), "SECOND");
-        let (major, minor) = python().1.split_once('.').unwrap();
-        let next = format!("{major}.{}", minor.parse::<u32>().unwrap() + 1);
         without_ids(
-            &out.replace(&next, "NEXT_PYTHON")
+            &out.replace(&next_python(), "NEXT_PYTHON")
                 .replace(&python().1, "PYTHON"),
             &[40, 7],
         )
     }
+}
+
+/// The minor version of Python after the one that the tests run.
+fn next_python() -> String {
+    format!("3.{}", python().1[2..].parse::<u32>().unwrap() + 1)
 }
 
 /// ComfyUI and two nodes that agree.
@@ -543,6 +546,17 @@ fn a_new_release_is_taken_by_update_only() {
       hint: did you mean `numpy`?
     exit 1
     ");
+}
+
+#[test]
+fn another_minor_version_of_python_keeps_the_pins_that_still_fit() {
+    let Some(w) = three() else { return };
+    w.run(&["lock"]);
+    w.index.wheels(&[("numpy", "2.0"), ("pillow", "11.0")]);
+    let version = format!("version = \"{}\"\n", python().1);
+    w.edit(&version, &format!("version = \"{}\"\n", next_python()));
+    w.run(&["lock"]);
+    insta::assert_snapshot!(w.pins(), @"numpy 1.26.4, pillow 10.0, scipy 1.1, tqdm 4.0");
 }
 
 #[test]
@@ -826,10 +840,7 @@ fn a_lock_for_another_question_is_refused() {
     let lock = w.lock();
     let mut said = String::new();
     let version = format!("version = \"{}\"\n", python().1);
-    let next = format!(
-        "version = \"3.{}\"\n",
-        python().1[2..].parse::<u32>().unwrap() + 1
-    );
+    let next = format!("version = \"{}\"\n", next_python());
     for (from, to) in [
         ("[python]\n", "[python]\noverrides = [\"numpy<2\"]\n"),
         ("[python]\n", "[python]\nrequirements = [\"einops\"]\n"),

@@ -179,6 +179,8 @@ fn read_error(stderr: &str, code: Option<i32>) -> UvError {
         !(l.starts_with("Using ")
             || l.starts_with("Resolved ")
             || l.contains("tool.uv.environments")
+            // An option that comfy does not pass.
+            || l.contains("`--system-certs`")
             || l.contains("with `--no-build`"))
     };
     let kept: Vec<&str> = stderr.lines().filter(noise).map(str::trim_end).collect();
@@ -213,7 +215,9 @@ fn read_error(stderr: &str, code: Option<i32>) -> UvError {
         "error decoding response body",
         "was disabled",
     ];
-    let kind = if no_answer.iter().any(|n| stderr.contains(n)) {
+    let kind = if stderr.contains("UnknownIssuer") {
+        UvErrorKind::ForeignCertificate
+    } else if no_answer.iter().any(|n| stderr.contains(n)) {
         UvErrorKind::Unreachable
     } else if stderr.contains("Hash mismatch") {
         UvErrorKind::HashMismatch
@@ -442,5 +446,26 @@ impl UvRunner {
             export,
             newest,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proxy_with_a_certificate_of_its_own_is_told_with_the_file_to_name() {
+        let said = "error: Failed to fetch: `https://pypi.org/simple/kornia/`\n  cause: error \
+                    sending request for url (https://pypi.org/simple/kornia/)\n  cause: invalid \
+                    peer certificate: UnknownIssuer\n\nhint: Consider enabling use of system TLS \
+                    certificates with the `--system-certs` command-line flag\n";
+        let problem = read_error(said, Some(2)).into_problem("");
+        let said = [vec![problem.message], problem.hints].concat().join("\n");
+        insta::assert_snapshot!(said, @"
+        Failed to fetch: `https://pypi.org/simple/kornia/`
+        error sending request for url (https://pypi.org/simple/kornia/)
+        invalid peer certificate: UnknownIssuer
+        behind a proxy that decrypts TLS, name a file with its certificate: SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt
+        ");
     }
 }

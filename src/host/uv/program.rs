@@ -10,6 +10,7 @@ use super::UvRunner;
 use crate::host::env;
 use crate::host::net::NetEnv;
 use crate::host::process::{ProgramRunner, SystemRunner};
+use crate::lock::uv::CERTIFICATE_HINT;
 use crate::problem::{Context, Problem, Result};
 
 /// The version that is fetched; its wheels on PyPI, published 2026-11-17.
@@ -152,10 +153,7 @@ fn with_own_hint(p: Problem) -> Problem {
     let is_foreign = p.message.contains("UnknownIssuer");
     let p = p.with_hint("install uv yourself and put it into PATH, or name it with COMFY_UV");
     if is_foreign {
-        return p.with_hint(
-            "behind a proxy that decrypts TLS, name a file with its certificate: \
-             SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt",
-        );
+        return p.with_hint(CERTIFICATE_HINT);
     }
     p
 }

@@ -42,6 +42,47 @@ impl LoggedShare {
     }
 }
 
+/// The path without `..`: comfy.toml takes none.
+fn without_parents(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/').filter(|p| !matches!(*p, "" | ".")) {
+        match part {
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}
+
+/// A package with compiled code for NumPy 1; the first words are NumPy's, the others what Python
+/// raises after them.
+pub(super) fn older_numpy(line: &str) -> Option<String> {
+    let words = [
+        "A module that was compiled using NumPy 1.x cannot be run in",
+        "numpy.core.multiarray failed to import",
+        "_ARRAY_API not found",
+    ];
+    words.iter().any(|w| line.contains(w)).then(|| {
+        "ComfyUI reports that a package was compiled for NumPy 1, and a later NumPy is installed: \
+         in comfy.toml, then `comfy lock` and `comfy apply`: [python] requirements = [\"numpy<2\"]"
+            .into()
+    })
+}
+
+/// ComfyUI asks for a card without looking whether there is one; the words are PyTorch's
+/// (`torch/cuda/__init__.py`).
+pub(super) fn missing_device(line: &str) -> Option<String> {
+    let words = [
+        "Found no NVIDIA driver on your system",
+        "Torch not compiled with CUDA enabled",
+    ];
+    words.iter().any(|w| line.contains(w)).then(|| {
+        "ComfyUI reports that PyTorch finds no card in this machine: to let it use the processor, \
+         in comfy.toml, then `comfy apply`: [comfyui] args = [\"--cpu\"]"
+            .into()
+    })
+}
+
 impl ImportLog {
     /// Returns how to allow a write that failed (errno 13 and 30) in a sealed folder or a share, or
     /// why it cannot be allowed (errno 40).
@@ -51,6 +92,7 @@ impl ImportLog {
             .find_map(|number| line.split_once(number))?
             .1;
         let path = quoted_part(rest).filter(|p| p.starts_with('/') && is_plain(p))?;
+        let path = &without_parents(path);
         let who = of.map_or("a node".into(), |n| format!("node.{n}"));
         if let Some((node, inner)) = path
             .rsplit_once("/ComfyUI/custom_nodes/")

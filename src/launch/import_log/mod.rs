@@ -132,6 +132,8 @@ impl ImportLog {
             .denied_write(line, of)
             .or_else(|| self.denied_pip(line, of))
             .or_else(|| self.denied_host(line))
+            .or_else(|| hints::missing_device(line))
+            .or_else(|| hints::older_numpy(line))
             // What a node does without is no reason to install anything.
             .or_else(|| self.missing_name(why.as_deref()?, of))
             .or_else(|| self.missing_module(why.as_deref()?, of))?;
@@ -318,6 +320,33 @@ PermissionError: [Errno 13] Permission denied: '/x/ComfyUI/comfy/evil'";
         1 of 3 nodes loaded
         node.a failed to import: [Errno 13] Permission denied: '/opt/comfy/s/gen/1/ComfyUI/custom_nodes/a/pysssss.json'
         node.b failed to import: No module named 'cv2'
+        "#);
+    }
+
+    #[test]
+    fn a_package_for_another_numpy_and_a_path_with_dots_are_told_as_comfy_toml_takes_them() {
+        let node = "/x/ComfyUI/custom_nodes/manager";
+        let text = format!(
+            "PermissionError: [Errno 13] Permission denied: '{node}/service/models/../../hash'\n\
+             AttributeError: _ARRAY_API not found\n\
+             Cannot import {node} module for custom nodes: numpy.core.multiarray failed to import\n"
+        );
+        insta::assert_snapshot!(told(&["manager"], LogContext::default(), &text), @r#"
+        ComfyUI reports that node.manager tried to write hash: if you agree, add to comfy.toml, then `comfy apply`: [nodes.manager] writable = ["hash"]
+        ComfyUI reports that a package was compiled for NumPy 1, and a later NumPy is installed: in comfy.toml, then `comfy lock` and `comfy apply`: [python] requirements = ["numpy<2"]
+        0 of 1 node loaded
+        node.manager failed to import: numpy.core.multiarray failed to import
+        "#);
+    }
+
+    #[test]
+    fn a_machine_without_a_card_is_told_the_argument() {
+        let text = "  File \"/x/torch/cuda/__init__.py\", line 616, in _lazy_init\n    \
+                    torch._C._cuda_init()\nRuntimeError: Found no NVIDIA driver on your system. \
+                    Please check that you have an NVIDIA GPU\n";
+        insta::assert_snapshot!(told(&[], LogContext::default(), text), @r#"
+        ComfyUI reports that PyTorch finds no card in this machine: to let it use the processor, in comfy.toml, then `comfy apply`: [comfyui] args = ["--cpu"]
+        0 of 0 nodes loaded
         "#);
     }
 

@@ -370,7 +370,8 @@ impl SettledDraft {
     }
 }
 
-/// `decord has no wheel for macos-arm64`, and who asks for it.
+/// `decord has no wheel for macos-arm64`, and who asks for it. Where no platform of the lock has a
+/// wheel, the version of Python may be the reason, and is named.
 fn lack_line(lack: &PackageLack, draft: &ManifestDraft) -> String {
     let cards: Vec<&str> = lack.accelerators.iter().map(String::as_str).collect();
     let cards = match &cards[..] {
@@ -381,7 +382,16 @@ fn lack_line(lack: &PackageLack, draft: &ManifestDraft) -> String {
     let what = match &lack.kind {
         LackKind::Platforms { missing, .. } => {
             let words: Vec<&str> = missing.iter().map(|p| p.word()).collect();
-            format!("{package} has no wheel for {}{cards}", words.join(", "))
+            let python = &draft.manifest.python;
+            let version = if python.platforms.iter().all(|p| missing.contains(p)) {
+                format!(" and Python {}", python.version)
+            } else {
+                String::new()
+            };
+            format!(
+                "{package} has no wheel for {}{version}{cards}",
+                words.join(", ")
+            )
         }
         LackKind::Wheels if cards.is_empty() => {
             format!("{package} has no wheel, and comfy builds nothing from source")

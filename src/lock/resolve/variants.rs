@@ -230,12 +230,10 @@ impl VariantSolver<'_> {
         }
     }
 
-    /// The locked versions that this variant prefers.
+    /// The locked versions that this variant prefers, also those of another minor version of Python:
+    /// most packages have wheels for several.
     fn old_versions(&self, variant: &LockVariant) -> Vec<PreferredVersion> {
-        let Some(old) = self
-            .old
-            .filter(|o| o.version == self.manifest.python.version)
-        else {
+        let Some(old) = self.old else {
             return self.given_versions(variant);
         };
         old.packages

@@ -20,6 +20,8 @@ pub(crate) enum UvError {
 pub(crate) enum UvErrorKind {
     /// The index did not answer.
     Unreachable,
+    /// Whoever answered for the index has a certificate that nobody here trusts.
+    ForeignCertificate,
     /// The index has another file than comfy.lock pins.
     HashMismatch,
     /// A signal ended it.
@@ -27,6 +29,10 @@ pub(crate) enum UvErrorKind {
     Io(IoKind),
     Other,
 }
+
+/// What settles rustls's `UnknownIssuer`.
+pub(crate) const CERTIFICATE_HINT: &str = "behind a proxy that decrypts TLS, name a file with its \
+     certificate: SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt";
 
 impl UvErrorKind {
     /// What to do about it, if comfy knows.
@@ -36,6 +42,7 @@ impl UvErrorKind {
                 "the package index did not answer, and nothing was changed: check the network, \
                  HTTPS_PROXY and UV_DEFAULT_INDEX, and run it again",
             ),
+            UvErrorKind::ForeignCertificate => Some(CERTIFICATE_HINT),
             UvErrorKind::HashMismatch => Some(
                 "the index has another file under that name than comfy.lock pins, and nothing \
                  was installed: ask whoever runs the index, or `comfy update` that package once \
@@ -53,7 +60,7 @@ impl UvErrorKind {
 impl From<UvErrorKind> for ProblemKind {
     fn from(kind: UvErrorKind) -> ProblemKind {
         match kind {
-            UvErrorKind::Unreachable => ProblemKind::Unreachable,
+            UvErrorKind::Unreachable | UvErrorKind::ForeignCertificate => ProblemKind::Unreachable,
             UvErrorKind::Io(kind) => ProblemKind::Io(kind),
             UvErrorKind::HashMismatch | UvErrorKind::Killed | UvErrorKind::Other => {
                 ProblemKind::User
