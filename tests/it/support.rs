@@ -88,6 +88,11 @@ impl Upstream {
             .to_string()
     }
 
+    /// The commit of main.
+    pub fn head(&self) -> String {
+        self.repo.head().unwrap().target().unwrap().to_string()
+    }
+
     pub fn branch(&self, name: &str) {
         let head = self.repo.head().unwrap().peel_to_commit().unwrap();
         self.repo.branch(name, &head, true).unwrap();

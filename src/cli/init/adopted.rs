@@ -197,6 +197,7 @@ impl Draft<'_> {
             refused_nodes,
             refused_models,
             refused_packages,
+            packages_as_of,
             settings,
             ..
         } = found;
@@ -244,6 +245,17 @@ impl Draft<'_> {
             }
             None => note_packages(&mut self.adopted, &lock),
         }
+        if let Some(day) = packages_as_of.filter(|_| lock.python.is_some()) {
+            self.adopted.losses.push(Loss::new(
+                format!(
+                    "no versions of Python packages are known: comfy.lock has those of {}, when \
+                     the newest of the commits was made",
+                    day.format("%-d %B %Y")
+                ),
+                "nothing, if ComfyUI starts; an older `python.version` may have wheels that are \
+                 missing, and `comfy update python` takes the newest packages",
+            ));
+        }
         lock
     }
 }
@@ -265,6 +277,7 @@ fn given_pins(adopted: &Adopted) -> GivenPins {
             .chain(nodes)
             .collect(),
         packages: adopted.packages.clone(),
+        released_before: None,
     }
 }
 

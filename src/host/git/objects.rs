@@ -147,8 +147,12 @@ pub fn read_snapshot(
     if !problems.is_empty() {
         return Err(first_problem(problems));
     }
+    let committed = repo
+        .find_commit(libgit2_id(commit)?)
+        .map_or(0, |c| c.committer().when().seconds());
     Ok(RepositorySnapshot {
         tree,
+        committed,
         listing: walk.listing,
         links: walk.contents.links,
         excluded: walk.excluded,

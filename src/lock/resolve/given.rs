@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use chrono::{DateTime, Utc};
+
 use super::models::resolve_each;
 use super::packages::resolve_packages;
 use super::parts::{CollectedParts, ResolvedPart, resolve_repositories};
@@ -22,6 +24,8 @@ pub(crate) struct GivenPins {
     pub commits: BTreeMap<String, ObjectId>,
     /// The versions of Python packages by normalised name, which are preferred where they fit.
     pub packages: BTreeMap<String, String>,
+    /// Newer releases of packages are not taken.
+    pub released_before: Option<DateTime<Utc>>,
 }
 
 /// What has to be in comfy.toml, so that the packages of the given pins can be had.
@@ -44,6 +48,8 @@ pub(crate) struct GivenLock {
     pub refused_models: Vec<(String, Problem)>,
     /// Why no Python package is locked.
     pub refused_packages: Option<Problem>,
+    /// Where no versions were given: when the newest commit was made, whose packages these are.
+    pub packages_as_of: Option<DateTime<Utc>>,
     pub settings: Option<PackageSettings>,
     pub remarks: Vec<String>,
 }
@@ -78,10 +84,26 @@ pub(crate) fn resolve_given(
         pins,
         mut asks,
         facts,
+        newest_commit,
     } = parts;
     let mut remarks = super::node_remarks(manifest, &comfyui, &facts, ask.repos, report);
     let (mut python, mut settings, mut refused_packages) = (None, None, None);
-    match resolve_packages(manifest, &asks, None, &mode, ask.uv, report) {
+    let lock_packages =
+        |mode: &UpdatePolicy| resolve_packages(manifest, &asks, None, mode, ask.uv, report);
+    let mut packages_as_of = day_of_packages(given, newest_commit);
+    let dated = packages_as_of.map(|day| GivenPins {
+        released_before: Some(day + chrono::Days::new(1)),
+        ..GivenPins::default()
+    });
+    let found = match dated.as_ref().map(|d| lock_packages(&UpdatePolicy::At(d))) {
+        Some(Err(p)) if !p.is_interrupted() && !no_answer(&p) => {
+            packages_as_of = None;
+            lock_packages(&mode)
+        }
+        Some(found) => found,
+        None => lock_packages(&mode),
+    };
+    match found {
         Ok(found) => {
             remarks.extend(found.remarks);
             apply_settings(&mut asks, found.settled.as_ref());
@@ -103,9 +125,17 @@ pub(crate) fn resolve_given(
         refused_nodes,
         refused_models: each.refused,
         refused_packages,
+        packages_as_of,
         settings,
         remarks,
     })
+}
+
+/// Nodes of some years ago do not run with the packages of today. Where nobody says with which
+/// versions they ran, those of the newest commit's day are the nearest that can be had.
+fn day_of_packages(given: &GivenPins, newest_commit: i64) -> Option<DateTime<Utc>> {
+    let made = DateTime::from_timestamp(newest_commit, 0)?;
+    (given.packages.is_empty() && newest_commit > 0).then_some(made)
 }
 
 /// What another try may cure.

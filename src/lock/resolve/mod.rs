@@ -91,6 +91,8 @@ pub(crate) enum SourceTexts {
 
 pub struct RepositorySnapshot {
     pub tree: ObjectId,
+    /// When it was committed, as its committer says, in seconds of Unix.
+    pub committed: i64,
     pub listing: TreeListing,
     /// The targets of its links.
     pub links: BTreeMap<String, String>,
@@ -168,7 +170,9 @@ pub(crate) fn resolve_manifest(
         return Err(Problem::from_many(problems));
     }
     let comfyui = parts.take_core()?;
-    let CollectedParts { pins, asks, facts } = parts;
+    let CollectedParts {
+        pins, asks, facts, ..
+    } = parts;
     let ResolvedPackages {
         python,
         remarks: package_remarks,

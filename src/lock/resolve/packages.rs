@@ -86,22 +86,22 @@ pub(super) fn resolve_packages(
     };
     let m = &manifest.python;
     // Without an age nothing is compared, so that an index that tells no times serves too.
-    let newest = (!m.minimum_age.is_zero()).then(|| {
-        let t = chrono::Utc::now() - m.minimum_age;
-        t.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
-    });
+    let old_enough = (!m.minimum_age.is_zero()).then(|| chrono::Utc::now() - m.minimum_age);
+    let given = match mode {
+        UpdatePolicy::At(given) => Some(given),
+        UpdatePolicy::Keep | UpdatePolicy::Move(_) => None,
+    };
+    let released_before = given.and_then(|g| g.released_before);
+    let newest = [old_enough, released_before].into_iter().flatten().min();
+    let newest = newest.map(|t| t.to_rfc3339_opts(chrono::SecondsFormat::Secs, true));
     let limit = AgeLimit {
         newest,
         ..AgeLimit::default()
     };
-    let given = match mode {
-        UpdatePolicy::At(given) => Some(&given.packages),
-        UpdatePolicy::Keep | UpdatePolicy::Move(_) => None,
-    };
     let question = PackageQuestion {
         old: before,
         moving,
-        given,
+        given: given.map(|g| &g.packages),
         uv,
         job: job.as_ref(),
         wheels,

@@ -161,6 +161,8 @@ pub(super) struct CollectedParts {
     pub asks: BTreeMap<String, PartRequirements>,
     /// Of nodes whose trees were looked at.
     pub facts: Vec<(String, TreeFacts)>,
+    /// When the newest commit was made, in seconds of Unix; 0 where no tree was looked at.
+    pub newest_commit: i64,
 }
 
 impl CollectedParts {
@@ -175,6 +177,7 @@ impl CollectedParts {
         if asked != PartRequirements::default() {
             self.asks.insert(part_address(&name), asked);
         }
+        self.newest_commit = self.newest_commit.max(seen.committed);
         self.facts.extend(seen.facts.map(|f| (name.clone(), f)));
         self.pins.insert(name, pin);
     }
@@ -216,6 +219,8 @@ pub(super) struct SeenTree {
     pub lines: Option<Vec<RequirementLine>>,
     /// Of nodes only.
     pub facts: Option<TreeFacts>,
+    /// When its commit was made, in seconds of Unix; 0 where it is none of a repository.
+    committed: i64,
     /// Files of `requirements_files` that it does not have.
     absent_files: Vec<String>,
 }
@@ -254,6 +259,7 @@ impl<'a> AskedPart<'a> {
         SeenTree {
             lines: Some(requirements::parse_files(files, &seen.requirements)),
             facts,
+            committed: seen.committed,
             absent_files: absent.cloned().collect(),
         }
     }
