@@ -48,6 +48,8 @@ pub(crate) enum FindingKind {
     Status,
     /// Its name is one letter from a popular one.
     Name,
+    /// Its files are not those of its repository.
+    Source,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -160,7 +162,7 @@ impl AuditFinding {
     /// `ultralytics 8.3.41 is malware: … (MAL-…), asked for by node.x`
     pub(crate) fn line(&self) -> String {
         let gap = match self.kind {
-            FindingKind::Status | FindingKind::Name => ":",
+            FindingKind::Status | FindingKind::Name | FindingKind::Source => ":",
             _ => "",
         };
         let mut out = format!("{}{gap} {}", self.subject.text(), self.verdict());
@@ -181,7 +183,9 @@ impl AuditFinding {
             FindingKind::Malware => "malware",
             FindingKind::Banned => "banned",
             FindingKind::Vulnerability => "vulnerable",
-            FindingKind::Status | FindingKind::Name => return summary.clone(),
+            FindingKind::Status | FindingKind::Name | FindingKind::Source => {
+                return summary.clone();
+            }
         };
         let gap = if summary.is_empty() { "" } else { ": " };
         match &self.uncertain {

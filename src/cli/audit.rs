@@ -1,6 +1,7 @@
 use super::GlobalArgs;
 use super::audit_findings::{self, Audit};
 use super::audit_history::{self, PastFinding};
+use super::audit_sources;
 use super::scan::FailOn;
 use crate::advisory::finding::{AuditFinding, FindingKind};
 use crate::problem::{EXIT_FINDINGS, Result};
@@ -17,7 +18,8 @@ use crate::text::{count_of, escape_text};
 #[command(
     after_help = "Examples:\n  comfy audit                    what is pinned now\n  comfy audit \
         --offline          with the answers of the last time\n  comfy audit --history          also \
-        what was pinned once, and when it was live here\n  comfy audit --advisories \
+        what was pinned once, and when it was live here\n  comfy audit --sources          also \
+        whether the code of packages is in their repositories\n  comfy audit --advisories \
         https://example.com/nodes.json#sha256=…\n\nExits with 2 if anything at or above --fail-on is \
         found. Malware and banned versions are critical;\na vulnerability of a package is high, since \
         uv does not tell how bad it is. Packages that were never compared, since the service did not\nanswer, count as critical."
@@ -29,6 +31,10 @@ pub(crate) struct AuditArgs {
     /// Also look at every comfy.lock that was ever committed
     #[arg(long)]
     history: bool,
+    /// Also compare the Python in the wheels with the repositories that the packages name; of these
+    /// packages, or of all
+    #[arg(long, value_name = "PACKAGE", num_args = 0.., conflicts_with = "offline")]
+    sources: Option<Vec<String>>,
     /// Advisories in OSV's schema in place of comfy's own table: a file, or an address that ends in
     /// #sha256=…
     #[arg(long, value_name = "FILE|URL")]
@@ -42,7 +48,17 @@ pub(crate) fn run(global: &GlobalArgs, args: &AuditArgs) -> Result<u8> {
     let project = ComfyProject::open(global)?;
     let (lock, _) = project.locked()?;
     let table = audit_findings::load_table(args.advisories.as_deref())?;
-    let audit = audit_findings::audit_lock(&project, lock, &table, args.offline)?;
+    let mut audit = audit_findings::audit_lock(&project, lock, &table, args.offline)?;
+    let sources = match &args.sources {
+        Some(names) => Some(audit_sources::compare_sources(&project, lock, names)?),
+        None => None,
+    };
+    let compared = sources.as_ref().map(|s| s.compared);
+    if let Some(sources) = sources {
+        audit.findings.extend(sources.findings);
+        audit.notes.extend(sources.notes);
+        AuditFinding::merge_duplicates(&mut audit.findings);
+    }
     let past = match args.history {
         true => audit_history::past_findings(&project, &table, args.offline)?,
         false => Vec::new(),
@@ -51,6 +67,7 @@ pub(crate) fn run(global: &GlobalArgs, args: &AuditArgs) -> Result<u8> {
         "findings": audit.findings,
         "history": args.history.then_some(&past),
         "packages": audit.packages,
+        "sources": compared.map(|n| serde_json::json!({ "compared": n })),
         "table": { "origin": table.origin, "advisories": table.advisories.len() },
         "notes": audit.notes,
     }));
@@ -59,6 +76,10 @@ pub(crate) fn run(global: &GlobalArgs, args: &AuditArgs) -> Result<u8> {
     }
     if !global.json {
         render::print_stdout(audit_text(&audit, &table.origin).trim_end());
+        if let Some(n) = compared {
+            let n = count_of(n, "package");
+            render::print_stdout(&format!("Repositories: the Python of {n} was compared."));
+        }
         if args.history {
             render::print_stdout(&format!("\n{}", past_text(&past)));
         }
@@ -75,12 +96,13 @@ pub(crate) fn run(global: &GlobalArgs, args: &AuditArgs) -> Result<u8> {
 }
 
 /// The kinds in the order in which they are told, with their headings.
-const HEADINGS: [(FindingKind, &str); 5] = [
+const HEADINGS: [(FindingKind, &str); 6] = [
     (FindingKind::Malware, "Malware"),
     (FindingKind::Banned, "Banned"),
     (FindingKind::Vulnerability, "Vulnerabilities"),
     (FindingKind::Status, "Not maintained, or flagged"),
     (FindingKind::Name, "Names that look like others"),
+    (FindingKind::Source, "Not as in their repositories"),
 ];
 
 fn audit_text(audit: &Audit, table: &str) -> String {

@@ -90,7 +90,7 @@ pub(crate) fn record_publishers(
 }
 
 /// Waiting for servers needs more threads than there are processors.
-fn with_threads<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+pub(super) fn with_threads<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     match rayon::ThreadPoolBuilder::new().num_threads(16).build() {
         Ok(pool) => pool.install(work),
         Err(_) => work(),

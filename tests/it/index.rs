@@ -21,6 +21,8 @@ pub struct Release {
     name: String,
     version: String,
     requires: Vec<String>,
+    /// What METADATA names as its source.
+    repository: Option<String>,
     files: Vec<(String, Vec<u8>)>,
     scripts: Vec<(String, String)>,
     folders: Vec<String>,
@@ -53,6 +55,7 @@ pub fn release(name: &str, version: &str) -> Release {
         name,
         version,
         requires: Vec::new(),
+        repository: None,
         files: Vec::new(),
         scripts: Vec::new(),
         folders: Vec::new(),
@@ -66,6 +69,12 @@ impl Release {
     /// A `Requires-Dist` line.
     pub fn requires(mut self, line: &str) -> Release {
         self.requires.push(line.into());
+        self
+    }
+
+    /// The address that METADATA names as the package's source.
+    pub fn repository(mut self, address: &str) -> Release {
+        self.repository = Some(address.into());
         self
     }
 
@@ -119,6 +128,8 @@ impl Release {
             "Metadata-Version: 2.1\nName: {}\nVersion: {}\n",
             self.name, self.version
         );
+        let repository = self.repository.iter();
+        out.extend(repository.map(|r| format!("Project-URL: Source, {r}\n")));
         out.extend(
             self.requires
                 .iter()

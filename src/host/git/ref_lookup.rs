@@ -1,5 +1,7 @@
 //! Which commit a ref of comfy.toml names: a branch, a tag, a ref in full, or a commit.
 
+use std::collections::BTreeMap;
+
 use super::{FetchDepth, GitStore, RemoteAnswer, program, ref_membership};
 use crate::lock::resolve::ResolvedRef;
 use crate::manifest::names;
@@ -14,6 +16,35 @@ const WIDE: usize = 64;
 type RemoteRefs = [(String, String)];
 
 impl GitStore {
+    /// Returns the tags whose name ends with `version`, with their commits.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub(crate) fn release_tags(
+        &self,
+        repo: &str,
+        version: &str,
+    ) -> Result<BTreeMap<String, ObjectId>> {
+        let url = self.net.mirrors.rewrite_url(repo);
+        let ends = [
+            format!("refs/tags/*{version}"),
+            format!("refs/tags/*{version}^{{}}"),
+        ];
+        let wanted: Vec<&str> = ends.iter().map(String::as_str).collect();
+        let mut out = BTreeMap::new();
+        for (name, oid) in self.remote_refs(&url, &wanted)?.refs {
+            let Some(tag) = name.strip_prefix("refs/tags/") else {
+                continue;
+            };
+            // An annotated tag's own object comes before its commit (git-ls-remote(1)).
+            let tag = tag.strip_suffix("^{}").unwrap_or(tag);
+            if tag.ends_with(version) && names::is_hex(&oid) {
+                out.extend(ObjectId::parse(&oid).map(|oid| (tag.to_string(), oid)));
+            }
+        }
+        Ok(out)
+    }
+
     /// Returns the commit that `git_ref` names now.
     ///
     /// # Errors

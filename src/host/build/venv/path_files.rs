@@ -10,8 +10,9 @@ use crate::problem::Problem;
 use crate::text::escape_text;
 
 /// Packages with the sha256 of a line that they bring. setuptools since 50.0 has its own distutils in
-/// the place of the standard library's; pynvml since 13 names nvidia-ml-py as its successor.
-const KNOWN: [(&str, &str); 3] = [
+/// the place of the standard library's; pynvml since 13 names nvidia-ml-py as its successor; coloredlogs
+/// since 14.0, which onnxruntime needs, does nothing unless COLOREDLOGS_AUTO_INSTALL is set.
+const KNOWN: [(&str, &str); 4] = [
     (
         "setuptools",
         "2f70c2fa9227e9db9348215d9c7b246d2786aac7516f86d71a5952c7c225aa16",
@@ -23,6 +24,10 @@ const KNOWN: [(&str, &str); 3] = [
     (
         "pynvml",
         "d0b70c7780c037981450a7bdd1df1865d4756f5794529affe4947df6d103a9c2",
+    ),
+    (
+        "coloredlogs",
+        "534871dd2d306233b9bc058935129c7121fc40177c03ff96748246fd20ff92a5",
     ),
 ];
 /// What setuptools writes for `namespace_packages`, without the name: it makes an empty module.
@@ -182,8 +187,12 @@ mod tests {
         let shim = "import os; var = 'SETUPTOOLS_USE_DISTUTILS'; enabled = os.environ.get(var, \
                     'local') == 'local'; enabled and __import__('_distutils_hack').add_shim(); \n";
         let set = ";m and setattr(sys.modules['google'], 'cloud', m)";
-        let rows: [(&str, &str, String); 12] = [
+        let logs = "import os; exec('try: __import__(\"coloredlogs\").auto_install() if \
+                    os.environ.get(\"COLOREDLOGS_AUTO_INSTALL\") else None\\nexcept ImportError: \
+                    pass')\n";
+        let rows: [(&str, &str, String); 13] = [
             ("setuptools", "setuptools", shim.into()),
+            ("coloredlogs", "coloredlogs", logs.into()),
             ("the same of another", "other", shim.into()),
             (
                 "a namespace",
@@ -233,6 +242,7 @@ mod tests {
             .collect();
         insta::assert_snapshot!(told.join("\n"), @r#"
         setuptools: fine
+        coloredlogs: fine
         the same of another: other==1: its x.pth has code that every start of Python would run: `import os; var = 'SETUPTOOLS_USE_DISTUTILS'; enabled = os.environ.get(var, 'local') == 'local'; enabled and __import__('…` (hint: if you trust that package: [python] allow_pth = ["other"], and `comfy lock`; nothing was installed)
         a namespace: fine
         a nested one: fine

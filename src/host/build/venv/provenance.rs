@@ -1,5 +1,5 @@
-//! Who published the files of a package: its page in JSON (PEP 691) says where each file's
-//! provenance is (PEP 740).
+//! Who published the files of a package, and the files themselves: its page in JSON (PEP 691) says
+//! where each file and its provenance (PEP 740) is.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
@@ -36,6 +36,7 @@ struct Page {
 #[derive(Deserialize)]
 struct PageFile {
     filename: String,
+    url: String,
     provenance: Option<String>,
 }
 
@@ -93,6 +94,34 @@ impl PublisherClient<'_> {
         read_provenance(&text).map(Some).map_err(|p| p.message)
     }
 
+    /// Fetches one of the files of a package from its index, of at most `most` bytes. Its hash is the
+    /// caller's to compare.
+    ///
+    /// # Errors
+    /// Why the index did not give it.
+    pub(crate) fn fetch_file(
+        &self,
+        query: &PublisherQuery,
+        file: &str,
+        most: u64,
+    ) -> Result<Vec<u8>, String> {
+        let index = query
+            .index
+            .unwrap_or_else(|| self.agents.net.default_index());
+        let page = format!("{}/{}/", index.trim_end_matches('/'), query.package);
+        let (kind, text, base) = self.get(&page, index, MAX_PAGE)?;
+        if !kind.contains("json") {
+            return Err(format!("{} has no page in JSON", public_address(&page)));
+        }
+        let parsed: Page = serde_json::from_str(&text)
+            .map_err(|e| format!("{} is not an index page: {e}", public_address(&page)))?;
+        let found = parsed.files.iter().find(|f| f.filename == file);
+        let found = found.ok_or_else(|| format!("{} has no {file}", public_address(&page)))?;
+        let address = http::absolute_link(&base, &found.url);
+        self.get_bytes(&address, index, most)
+            .map(|(_, bytes, _)| bytes)
+    }
+
     /// The content type, the text, and the address that it came from.
     fn get(
         &self,
@@ -100,6 +129,19 @@ impl PublisherClient<'_> {
         index: &str,
         most: u64,
     ) -> Result<(String, String, String), String> {
+        let (kind, bytes, base) = self.get_bytes(address, index, most)?;
+        let text =
+            String::from_utf8(bytes).map_err(|e| format!("{}: {e}", public_address(address)))?;
+        Ok((kind, text, base))
+    }
+
+    /// The content type, the bytes, and the address that they came from.
+    fn get_bytes(
+        &self,
+        address: &str,
+        index: &str,
+        most: u64,
+    ) -> Result<(String, Vec<u8>, String), String> {
         let failed = |why: String| format!("{}: {why}", public_address(address));
         let left = self.deadline.saturating_duration_since(Instant::now());
         if left < Duration::from_millis(1) || crate::host::signals::is_interrupted() {
@@ -123,7 +165,7 @@ impl PublisherClient<'_> {
         match answer.status().as_u16() {
             200..=299 => {}
             // An index that has pages in HTML alone, and says so.
-            406 => return Ok((String::new(), String::new(), bare)),
+            406 => return Ok((String::new(), Vec::new(), bare)),
             code => return Err(failed(format!("answers {code}"))),
         }
         let kind = answer.headers().get("Content-Type");
@@ -133,24 +175,24 @@ impl PublisherClient<'_> {
         let coding = answer.headers().get("Content-Encoding");
         let is_gzip = coding.is_some_and(|c| c.as_bytes().eq_ignore_ascii_case(b"gzip"));
         let body = answer.body_mut().as_reader();
-        let text = if is_gzip {
+        let bytes = if is_gzip {
             read_bounded(flate2::read::MultiGzDecoder::new(body), most)
         } else {
             read_bounded(body, most)
         };
-        Ok((kind, text.map_err(|e| failed(e.to_string()))?, base))
+        Ok((kind, bytes.map_err(|e| failed(e.to_string()))?, base))
     }
 }
 
 /// # Errors
-/// Longer than `most` bytes, or not UTF-8.
-fn read_bounded(from: impl Read, most: u64) -> io::Result<String> {
-    let mut text = String::new();
-    from.take(most + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > most {
+/// Longer than `most` bytes.
+fn read_bounded(from: impl Read, most: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    from.take(most + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most {
         return Err(io::Error::other(format!(
             "the answer is longer than {most} bytes"
         )));
     }
-    Ok(text)
+    Ok(bytes)
 }
