@@ -69,6 +69,17 @@ pub(super) fn older_numpy(line: &str) -> Option<String> {
     })
 }
 
+/// Two nodes want the same address of ComfyUI's server; the words are aiohttp's
+/// (`web_urldispatcher.py`).
+pub(super) fn doubled_route(line: &str) -> Option<String> {
+    let words = "Added route will never be executed, method ";
+    line.contains(words).then(|| {
+        "ComfyUI reports that two nodes answer at the same address, so that it cannot start: \
+         `comfy bisect` finds one of them; then `enabled = false` in its section of comfy.toml"
+            .into()
+    })
+}
+
 /// ComfyUI asks for a card without looking whether there is one; the words are PyTorch's
 /// (`torch/cuda/__init__.py`).
 pub(super) fn missing_device(line: &str) -> Option<String> {

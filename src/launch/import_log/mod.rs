@@ -134,6 +134,7 @@ impl ImportLog {
             .or_else(|| self.denied_host(line))
             .or_else(|| hints::missing_device(line))
             .or_else(|| hints::older_numpy(line))
+            .or_else(|| hints::doubled_route(line))
             // What a node does without is no reason to install anything.
             .or_else(|| self.missing_name(why.as_deref()?, of))
             .or_else(|| self.missing_module(why.as_deref()?, of))?;
@@ -329,11 +330,14 @@ PermissionError: [Errno 13] Permission denied: '/x/ComfyUI/comfy/evil'";
         let text = format!(
             "PermissionError: [Errno 13] Permission denied: '{node}/service/models/../../hash'\n\
              AttributeError: _ARRAY_API not found\n\
-             Cannot import {node} module for custom nodes: numpy.core.multiarray failed to import\n"
+             Cannot import {node} module for custom nodes: numpy.core.multiarray failed to \
+             import\nRuntimeError: Added route will never be executed, method HEAD is already \
+             registered\n"
         );
         insta::assert_snapshot!(told(&["manager"], LogContext::default(), &text), @r#"
         ComfyUI reports that node.manager tried to write hash: if you agree, add to comfy.toml, then `comfy apply`: [nodes.manager] writable = ["hash"]
         ComfyUI reports that a package was compiled for NumPy 1, and a later NumPy is installed: in comfy.toml, then `comfy lock` and `comfy apply`: [python] requirements = ["numpy<2"]
+        ComfyUI reports that two nodes answer at the same address, so that it cannot start: `comfy bisect` finds one of them; then `enabled = false` in its section of comfy.toml
         0 of 1 node loaded
         node.manager failed to import: numpy.core.multiarray failed to import
         "#);
