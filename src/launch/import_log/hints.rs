@@ -54,46 +54,6 @@ fn without_parents(path: &str) -> String {
     format!("/{}", parts.join("/"))
 }
 
-/// A package with compiled code for NumPy 1; the first words are NumPy's, the others what Python
-/// raises after them.
-pub(super) fn older_numpy(line: &str) -> Option<String> {
-    let words = [
-        "A module that was compiled using NumPy 1.x cannot be run in",
-        "numpy.core.multiarray failed to import",
-        "_ARRAY_API not found",
-    ];
-    words.iter().any(|w| line.contains(w)).then(|| {
-        "ComfyUI reports that a package was compiled for NumPy 1, and a later NumPy is installed: \
-         in comfy.toml, then `comfy lock` and `comfy apply`: [python] requirements = [\"numpy<2\"]"
-            .into()
-    })
-}
-
-/// Two nodes want the same address of ComfyUI's server; the words are aiohttp's
-/// (`web_urldispatcher.py`).
-pub(super) fn doubled_route(line: &str) -> Option<String> {
-    let words = "Added route will never be executed, method ";
-    line.contains(words).then(|| {
-        "ComfyUI reports that two nodes answer at the same address, so that it cannot start: \
-         `comfy bisect` finds one of them; then `enabled = false` in its section of comfy.toml"
-            .into()
-    })
-}
-
-/// ComfyUI asks for a card without looking whether there is one; the words are PyTorch's
-/// (`torch/cuda/__init__.py`).
-pub(super) fn missing_device(line: &str) -> Option<String> {
-    let words = [
-        "Found no NVIDIA driver on your system",
-        "Torch not compiled with CUDA enabled",
-    ];
-    words.iter().any(|w| line.contains(w)).then(|| {
-        "ComfyUI reports that PyTorch finds no card in this machine: to let it use the processor, \
-         in comfy.toml, then `comfy apply`: [comfyui] args = [\"--cpu\"]"
-            .into()
-    })
-}
-
 impl ImportLog {
     /// Returns how to allow a write that failed (errno 13 and 30) in a sealed folder or a share, or
     /// why it cannot be allowed (errno 40).

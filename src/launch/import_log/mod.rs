@@ -2,10 +2,12 @@
 //! helps.
 
 mod hints;
+mod library_messages;
 mod module_packages;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use self::library_messages::known_message;
 use crate::desired::Desired;
 use crate::manifest::{EgressPolicy, Manifest, ShareAccess};
 
@@ -132,9 +134,7 @@ impl ImportLog {
             .denied_write(line, of)
             .or_else(|| self.denied_pip(line, of))
             .or_else(|| self.denied_host(line))
-            .or_else(|| hints::missing_device(line))
-            .or_else(|| hints::older_numpy(line))
-            .or_else(|| hints::doubled_route(line))
+            .or_else(|| known_message(line))
             // What a node does without is no reason to install anything.
             .or_else(|| self.missing_name(why.as_deref()?, of))
             .or_else(|| self.missing_module(why.as_deref()?, of))?;
