@@ -3,12 +3,14 @@ use std::io::IsTerminal;
 use super::GlobalArgs;
 use super::approval::confirm;
 use super::scan_pins::{locked_parts, reviewer_name, scanner_of, write_acceptances};
-use crate::host::git::FetchDepth;
+use crate::host::git::{FetchDepth, GitStore};
 use crate::host::scan::pins::PinScanner;
 use crate::host::terminal;
 use crate::lock::RepositoryPin;
+use crate::lock::resolve::{CommitQuery, RepositoryResolver, SourceTexts};
 use crate::lock::reviews::{AcceptanceKind, ReviewRecord};
 use crate::problem::{Problem, ProblemKind, Result};
+use crate::progress::NoProgress;
 use crate::project::{self, ComfyProject};
 use crate::render;
 use crate::review::changes::{self, FileNotes};
@@ -16,7 +18,8 @@ use crate::review::listing::PinFiles;
 use crate::review::{external, record};
 use crate::scan::capabilities::Capabilities;
 use crate::scan::report::ScanReport;
-use crate::text::{count_of, short_commit};
+use crate::text::{count_of, escape_text, short_commit};
+use crate::tree::ObjectId;
 
 /// Read what changed in a node since it was last accepted, and record that you did
 ///
@@ -24,7 +27,8 @@ use crate::text::{count_of, short_commit};
 /// with `review = "required"` in [policy], `apply` installs nothing else.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  comfy review impact-pack\n  comfy review comfyui --show | less -R\n\n\
+    after_help = "Examples:\n  comfy review impact-pack\n  comfy review comfyui --show | less -R\n  \
+        comfy review impact-pack --commit 0123…    one that `update` refused\n\n\
         With `reviewer = [\"program\", \"argument\"]` in [policy], that program reads the diff first, \
         confined,\nand what it says stands beside the lines too."
 )]
@@ -38,6 +42,9 @@ pub(crate) struct ReviewArgs {
     /// Record it without asking
     #[arg(short, long, conflicts_with = "show")]
     yes: bool,
+    /// Show this commit in place of the pinned one, and what differs between the two
+    #[arg(long, conflicts_with = "yes")]
+    commit: Option<String>,
     /// Ask no server; use only the cache
     #[arg(long)]
     offline: bool,
@@ -52,7 +59,8 @@ pub(crate) fn run(global: &GlobalArgs, args: &ReviewArgs) -> Result<u8> {
     let last = locked.lock.acceptances.reviews.get(name);
     let is_reviewed =
         last.is_some_and(|r| r.kind == AcceptanceKind::Review && r.content == pin.content_id());
-    if is_reviewed && !args.show {
+    let only_shows = args.show || args.commit.is_some();
+    if is_reviewed && !only_shows {
         render::print_note(&format!(
             "{name} {} is reviewed already; `--show` shows it again.",
             pin.short_name()
@@ -64,17 +72,24 @@ pub(crate) fn run(global: &GlobalArgs, args: &ReviewArgs) -> Result<u8> {
         depth: FetchDepth::Whole,
         ..scanner_of(&git, &project)?
     };
+    let other = match &args.commit {
+        Some(commit) => Some(pin_at(&git, pin, commit)?),
+        None => None,
+    };
+    let pinned = *pin;
+    let pin = other.as_ref().unwrap_or(pinned);
     let report = scanner.report_of(pin)?;
     // The accepted tree, where the server still has its commit.
-    let before = last
+    let accepted = last
         .filter(|r| r.content != pin.content_id())
         .map(|r| RepositoryPin {
             commit: r.commit,
             tree: r.tree,
             submodules: Vec::new(),
             excluded: Vec::new(),
-            ..(*pin).clone()
+            ..pinned.clone()
         });
+    let before = accepted.or_else(|| other.as_ref().map(|_| pinned.clone()));
     let before_report = before.as_ref().map(|b| scanner.report_of(b)).transpose();
     let (old, lost) = match (&before, before_report) {
         (Some(b), Ok(_)) => (PinFiles::of_pin(&git, b)?, None),
@@ -101,7 +116,7 @@ pub(crate) fn run(global: &GlobalArgs, args: &ReviewArgs) -> Result<u8> {
         "from": last.map(|r| r.commit), "changed": changes::changed_paths(&old, &new),
         "scan": render::scan_json::report_value(&report),
     }));
-    let asks = !args.show && !args.yes;
+    let asks = !only_shows && !args.yes;
     if asks && !std::io::stdin().is_terminal() {
         return Err(
             Problem::new("cannot ask whether you reviewed it: stdin is not a terminal")
@@ -112,7 +127,7 @@ pub(crate) fn run(global: &GlobalArgs, args: &ReviewArgs) -> Result<u8> {
     if !terminal::page_text(&text) {
         render::print_stdout(text.trim_end());
     }
-    if args.show {
+    if only_shows {
         return Ok(0);
     }
     let question = format!(
@@ -135,6 +150,38 @@ pub(crate) fn run(global: &GlobalArgs, args: &ReviewArgs) -> Result<u8> {
     Ok(0)
 }
 
+/// The pin of a node at another commit, such as one that `update` refused.
+fn pin_at(git: &GitStore, pin: &RepositoryPin, commit: &str) -> Result<RepositoryPin> {
+    if !pin.source().is_repository() {
+        return Err(Problem::new(
+            "--commit is for nodes of a git repository: this one comes from elsewhere",
+        ));
+    }
+    let oid = ObjectId::parse(commit).ok_or_else(|| {
+        Problem::new(format!("`{}` is no commit", escape_text(commit)))
+            .with_hint("write all of its 40 digits, as `comfy outdated --json` does")
+    })?;
+    let snapshot = git.snapshot(
+        &CommitQuery {
+            repo: &pin.repo,
+            git_ref: &pin.git_ref,
+            commit: &oid,
+            archive: None,
+            exclude: &pin.exclusions(),
+            requirements_files: &[],
+            sources: SourceTexts::None,
+        },
+        &NoProgress,
+    )?;
+    Ok(RepositoryPin {
+        commit: oid,
+        tree: snapshot.tree,
+        submodules: Vec::new(),
+        excluded: snapshot.excluded,
+        ..pin.clone()
+    })
+}
+
 /// What stands above the diff.
 fn head_text(
     (name, pin): (&str, &RepositoryPin),
@@ -150,8 +197,8 @@ fn head_text(
             text += &format!(
                 "Since {}, which {} accepted on {}:\n",
                 short_commit(&r.commit.to_string()),
-                crate::text::escape_text(&r.by),
-                crate::text::escape_text(&r.at)
+                escape_text(&r.by),
+                escape_text(&r.at)
             );
         }
     }

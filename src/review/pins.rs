@@ -89,10 +89,20 @@ pub(crate) fn scan_lock(
         let open = acceptance::open_criticals(name, report, &policy.accept, &new.acceptances);
         if blocks {
             let address = part_address(name);
-            problems.extend(
-                open.iter()
-                    .map(|(f, _)| acceptance::open_problem(&address, f)),
-            );
+            let moved = moved.pins.iter().find(|p| p.name == *name);
+            let moved = moved
+                .filter(|p| p.from.is_some())
+                .and(named_pins(new).get(name).copied());
+            problems.extend(open.iter().map(|(f, _)| {
+                let p = acceptance::open_problem(&address, f);
+                match moved {
+                    Some(pin) if pin.source().is_repository() => p.with_hint(format!(
+                        "`comfy review {name} --commit {}` shows what it would change",
+                        pin.commit
+                    )),
+                    _ => p,
+                }
+            }));
         }
         if let Some(change) = moved.pins.iter().find(|p| p.name == *name) {
             let before = change

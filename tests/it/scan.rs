@@ -298,6 +298,17 @@ fn critical_code_that_nobody_accepted_is_neither_locked_nor_installed() {
     project.publish(WEBHOOK);
     let refused = project.refused(&["update"]);
     assert_eq!(project.lock_text(), before);
+    // What was refused can be read all the same, and nothing is recorded.
+    let commit = project.node.head();
+    let shown = project.ok(&["review", "node", "--commit", &commit]);
+    let marked = |l: &&str| l.contains("js/a.js") || l.contains("js-webhook");
+    let shown: Vec<&str> = shown.lines().filter(marked).collect();
+    insta::assert_snapshot!(shown.join("\n"), @"
+    --- a/js/a.js
+    +++ b/js/a.js
+        ^ critical: it connects to discord.com (js-webhook)
+    ");
+    assert_eq!(project.lock_text(), before);
 
     // Somebody locked it elsewhere: the machine looks for itself.
     project.set_policy("scan = \"warn\"");
@@ -308,6 +319,7 @@ fn critical_code_that_nobody_accepted_is_neither_locked_nor_installed() {
     isolation = "none": ComfyUI and its nodes have all your rights; nothing is protected.
     error: node.node: js/a.js:1:7: it connects to discord.com (js-webhook, critical), and nobody has accepted it
       hint: read it, then choose another commit, or add to [policy] of comfy.toml `accept = [{ node = "node", rule = "js-webhook", path = "js/a.js", reason = "why it is safe" }]` and run the same command again; `comfy review node` accepts what comfy.lock pins
+      hint: `comfy review node --commit COMMIT` shows what it would change
     comfy will perform the following actions:
       ~ update in place
 
