@@ -157,6 +157,11 @@ impl<'a> Reader<'a> {
                 let text = call.text(0, "key");
                 Some(self.variable_of_environment(frame, offset, text.as_deref()))
             }
+            "huggingface_hub.get_token"
+            | "huggingface_hub.utils.get_token"
+            | "huggingface_hub.HfFolder.get_token" => {
+                Some(result.with_taint(&source(SourceKind::Secret, "a token is read")))
+            }
             "builtins.input"
             | "builtins.raw_input"
             | "argparse.ArgumentParser().parse_args"

@@ -104,7 +104,9 @@ impl<'a> Reader<'a> {
     }
 
     /// Tells if what is downloaded is a program, by its name.
-    fn tell_program(&mut self, frame: &Frame<'a>, call: &'a ExprCall, name: &str) {
+    fn tell_program(&mut self, frame: &mut Frame<'a>, call: &'a ExprCall, name: &str) {
+        let known = self.look_up(frame, name).as_text();
+        let name = known.as_deref().unwrap_or(name);
         let plain = name.trim_matches(['"', '\'']).to_ascii_lowercase();
         let programs = [
             ".exe", ".dll", ".scr", ".bat", ".cmd", ".ps1", ".vbs", ".msi", ".sh", ".so", ".dylib",

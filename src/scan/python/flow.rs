@@ -296,7 +296,7 @@ fn effect_of(sink: Sink) -> u8 {
         Sink::Command | Sink::Code => effects::RUNS,
         Sink::Url => effects::CONNECTS,
         Sink::ReadPath | Sink::ServePath => effects::READS,
-        Sink::Import | Sink::Deser | Sink::Send | Sink::Word => 0,
+        Sink::Import | Sink::Deser | Sink::Formula | Sink::Send | Sink::Word => 0,
     }
 }
 

@@ -13,7 +13,7 @@ use crate::scan::python::taint::{SourceKind, cleared};
 /// The bit that a check of such a place sets.
 pub(in crate::scan::python) fn bit_of(sink: Sink) -> u8 {
     match sink {
-        Sink::Code | Sink::Import | Sink::Deser => cleared::CODE,
+        Sink::Code | Sink::Formula | Sink::Import | Sink::Deser => cleared::CODE,
         Sink::Command | Sink::Word => cleared::COMMAND,
         Sink::ReadPath | Sink::WritePath | Sink::RemovePath | Sink::ServePath => cleared::PATH,
         Sink::Url => cleared::URL,
@@ -43,6 +43,7 @@ pub(in crate::scan::python) fn judge_flow(
         (Sink::Code, K::Argument | K::FileContent) => {
             Hit::of(rule.rule, end).at(High.min(rule.rule.severity.max(Medium)))
         }
+        (Sink::Formula, K::Request | K::NodeInput | K::Remote | K::Peer) => Hit::of(rule.rule, end),
         (Sink::Command, K::Request | K::NodeInput) => Hit::of(rule.rule, end).at(High),
         (Sink::Word, K::Request) => {
             let message = format!(
