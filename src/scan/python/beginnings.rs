@@ -10,6 +10,7 @@ use super::reader::Reader;
 use super::rules::{CallSite, credentials, network};
 use super::scope::Frame;
 use super::taint::{SourceKind, Taint};
+use super::unpacking;
 use super::values::{UNKNOWN_PART, Value};
 
 /// Functions that decode what nobody can read.
@@ -112,7 +113,9 @@ impl<'a> Reader<'a> {
         }
         if DECODING.contains(name) {
             let first = call.argument(0, "s");
-            let known = first.and_then(|v| constants::decode_with(name, v));
+            let known = first.and_then(|v| {
+                constants::decode_with(name, v).or_else(|| unpacking::unpack_with(name, v))
+            });
             let coding = call.text(1, "encoding");
             let known = known.or_else(|| match (name, &coding) {
                 ("codecs.decode", Some(coding)) => constants::recode(first?, coding),

