@@ -42,6 +42,14 @@ pub(super) fn examine_requirements(facts: &EntryFacts, text: &str) -> Vec<Findin
                 (number, line),
                 message.into(),
             ));
+        } else if let Some(known) = resembled(&lower) {
+            let message = format!("it is one letter from `{known}`");
+            found.push(at_line(
+                &rules::REQUIREMENT_NAME,
+                facts,
+                (number, line),
+                message,
+            ));
         }
     }
     found
@@ -54,4 +62,122 @@ fn without_comment(line: &str) -> &str {
         return "";
     }
     line.split_once(" #").map_or(line, |(code, _)| code.trim())
+}
+
+/// Names that nodes ask for most, and others that are one letter from one of them.
+const KNOWN: &[&str] = &[
+    "accelerate",
+    "aiofiles",
+    "aiohttp",
+    "anthropic",
+    "bitsandbytes",
+    "colorama",
+    "controlnet-aux",
+    "cryptography",
+    "diffusers",
+    "einops",
+    "fairscale",
+    "fastapi",
+    "filelock",
+    "gitpython",
+    "google-generativeai",
+    "gradio",
+    "huggingface-hub",
+    "imageio",
+    "imageio-ffmpeg",
+    "insightface",
+    "jinja2",
+    "kornia",
+    "librosa",
+    "lightning",
+    "litellm",
+    "matplotlib",
+    "mediapipe",
+    "moviepy",
+    "numba",
+    "numexpr",
+    "numpy",
+    "omegaconf",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "openai",
+    "opencv-contrib-python",
+    "opencv-python",
+    "opencv-python-headless",
+    "pandas",
+    "pillow",
+    "protobuf",
+    "psutil",
+    "pydantic",
+    "pyyaml",
+    "requests",
+    "safetensors",
+    "scikit-image",
+    "scikit-learn",
+    "scipy",
+    "segment-anything",
+    "sentencepiece",
+    "setuptools",
+    "soundfile",
+    "sympy",
+    "timm",
+    "tokenizers",
+    "torch",
+    "torchaudio",
+    "torchsde",
+    "torchvision",
+    "transformers",
+    "transparent-background",
+    "trimesh",
+    "triton",
+    "ultralytics",
+    "urllib3",
+    "websocket-client",
+    "websockets",
+    "xformers",
+];
+/// Packages of their own that are one letter from one of those.
+const APART: &[&str] = &[
+    "torchx",
+    "httpx2",
+    "websocket",
+    "tokenizer",
+    "panda3d",
+    "imageio3",
+    "jinja",
+];
+
+/// The well-known package whose name a line's is one letter from.
+fn resembled(line: &str) -> Option<&'static str> {
+    let end = line
+        .find(|c: char| !(c.is_ascii_alphanumeric() || "-_.".contains(c)))
+        .unwrap_or(line.len());
+    let name = line[..end].replace(['_', '.'], "-");
+    if name.len() < 5 || KNOWN.contains(&&*name) || APART.contains(&&*name) {
+        return None;
+    }
+    KNOWN
+        .iter()
+        .copied()
+        .find(|known| known.len() >= 5 && is_one_slip(&name, known))
+}
+
+/// Whether one letter more, less or other, or two that changed places, make one of the other.
+fn is_one_slip(name: &str, known: &str) -> bool {
+    let (a, b) = (name.as_bytes(), known.as_bytes());
+    let front = a.iter().zip(b).take_while(|(x, y)| x == y).count();
+    let (a, b) = (&a[front..], &b[front..]);
+    let back = a
+        .iter()
+        .rev()
+        .zip(b.iter().rev())
+        .take_while(|(x, y)| x == y)
+        .count();
+    let (a, b) = (&a[..a.len() - back], &b[..b.len() - back]);
+    match (a, b) {
+        ([x], []) | ([], [x]) => x.is_ascii_alphabetic(),
+        ([_], [_]) => true,
+        ([x, y], [v, w]) => x == w && y == v,
+        _ => false,
+    }
 }

@@ -1,5 +1,6 @@
 //! JavaScript by syntax tree, without data flow: what the owner's browser would run.
 
+mod behaviour;
 mod page;
 pub(crate) mod rules;
 
@@ -131,7 +132,8 @@ impl ScriptScan<'_> {
             ("importScripts", _, Some(to)) | ("navigator.serviceWorker.register", _, Some(to)) => {
                 self.add(&rules::REMOTE_CODE, span, from_host(to));
             }
-            ("fetch" | "WebSocket" | "EventSource" | "navigator.sendBeacon", _, Some(to))
+            ("WebSocket", _, Some(to)) => self.add(&rules::REMOTE_SOCKET, span, to_host(to)),
+            ("fetch" | "EventSource" | "navigator.sendBeacon", _, Some(to))
             | (_, "ajax" | "axios", Some(to)) => {
                 self.add(&rules::REMOTE_REQUEST, span, to_host(to));
             }
@@ -164,9 +166,11 @@ impl ScriptScan<'_> {
 
 impl<'a> Visit<'a> for ScriptScan<'_> {
     fn visit_call_expression(&mut self, call: &CallExpression<'a>) {
-        if let Some(name) = dotted_name(&call.callee) {
-            self.check_call(&name, &call.arguments, call.span);
+        let name = dotted_name(&call.callee);
+        if let Some(name) = &name {
+            self.check_call(name, &call.arguments, call.span);
         }
+        self.check_behaviour(call, name.as_deref());
         walk::walk_call_expression(self, call);
     }
 
@@ -263,12 +267,14 @@ impl<'a> Visit<'a> for ScriptScan<'_> {
         if is_webhook(&it.value) {
             self.add(&rules::WEBHOOK, it.span, to_host(&it.value));
         }
+        self.check_text(&it.value, it.span);
     }
 
     fn visit_template_element(&mut self, it: &TemplateElement<'a>) {
         if is_webhook(&it.value.raw) {
             self.add(&rules::WEBHOOK, it.span, to_host(&it.value.raw));
         }
+        self.check_text(&it.value.raw, it.span);
     }
 }
 
@@ -478,6 +484,7 @@ mod tests {
             assert_eq!(rules(page), [("js-eval", 1)], "{page}");
         }
         for page in [
+            "<script type=importmap>{\"imports\": {\"a\": \"https://cdn.test/a.js\"}}</script>",
             "<script\nsrc=//cdn.test/a.js></script>",
             "<base href='https://cdn.test/'>",
             "<script src='/\\cdn.test/a.js'></script>",
