@@ -12,7 +12,7 @@ use crate::scan::python::{PythonSource, scan_python};
 pub(super) const LONGEST_JSON: u64 = 4 << 20;
 /// Bytes of one text in it.
 const LONGEST_VALUE: usize = 64 << 10;
-/// So many texts of one file are parsed as Python.
+/// So many texts of one file are parsed as Python, and so many are told.
 const MOST_PARSED: usize = 50;
 
 /// Who obeys a file of this name.
@@ -69,12 +69,14 @@ pub(super) fn examine_commands(facts: &EntryFacts, kind: CommandFile, text: &str
     collect_texts(&json, &mut texts);
     let mut parsed = 0;
     for value in texts {
-        let place = place_of(text, value);
+        if found.len() >= MOST_PARSED {
+            break;
+        }
         if value.lines().any(is_command) {
-            found.push(command(facts, kind, place));
+            found.push(command(facts, kind, place_of(text, value)));
         } else if parsed < MOST_PARSED && looks_like_code(value) {
             parsed += 1;
-            found.extend(code(facts, place, value));
+            found.extend(code(facts, text, value));
         }
     }
     found
@@ -112,7 +114,7 @@ fn looks_like_code(text: &str) -> bool {
 }
 
 /// What a text is that is Python and does what a scan finds.
-fn code(facts: &EntryFacts, place: (usize, &str), text: &str) -> Option<Finding> {
+fn code(facts: &EntryFacts, whole: &str, text: &str) -> Option<Finding> {
     let source = PythonSource {
         path: facts.path.clone(),
         bytes: text.as_bytes().to_vec(),
@@ -125,7 +127,7 @@ fn code(facts: &EntryFacts, place: (usize, &str), text: &str) -> Option<Finding>
     let worst = inner.iter().max_by_key(|f| f.severity)?;
     let message = format!("it holds Python code: {}", worst.message);
     (worst.severity >= Severity::Medium)
-        .then(|| at_line(&rules::CODE_IN_DATA, facts, place, message))
+        .then(|| at_line(&rules::CODE_IN_DATA, facts, place_of(whole, text), message))
 }
 
 fn collect_texts<'v>(value: &'v Value, texts: &mut Vec<&'v str>) {

@@ -67,7 +67,11 @@ impl<'a> ScriptScan<'_> {
             return;
         };
         let path = address.strip_prefix("/api").unwrap_or(address);
-        if INSTALLS.iter().any(|i| path.starts_with(i)) {
+        let is_below = |rest: &str| rest.is_empty() || rest.starts_with(['/', '?', '_']);
+        let installs = INSTALLS
+            .iter()
+            .any(|i| path.strip_prefix(i).is_some_and(is_below));
+        if installs {
             let message = format!(
                 "ComfyUI-Manager is asked: {}",
                 crate::text::escape_text(path)
