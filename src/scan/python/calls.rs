@@ -61,6 +61,12 @@ impl<'a> Reader<'a> {
         let arguments = self.arguments_of(frame, call);
         self.note_opened(frame, call, &callee, &arguments);
         let value = self.invoke(frame, offset, &callee, receiver.as_ref(), &arguments, false);
+        let value = match &*call.func {
+            Expr::Attribute(method) => self
+                .pass_queue(frame, method, receiver.as_ref(), &arguments)
+                .unwrap_or(value),
+            _ => value,
+        };
         self.note_route_call(frame, offset, &callee, &arguments);
         // A list that is added to holds what is added.
         if let Expr::Attribute(attribute) = &*call.func {

@@ -72,6 +72,12 @@ impl<'a> Reader<'a> {
                 None => None,
             };
             if let Some(key) = key {
+                let hit = Hit::of(
+                    &network::PY_DOWNLOAD,
+                    "What comes from the network is written to a file.",
+                );
+                let offset = offset_of(call.range().start());
+                self.tell(frame.module, offset, hit, Vec::new());
                 self.tell_program(frame, call, &key);
                 let path = frame
                     .handles

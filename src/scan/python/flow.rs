@@ -2,11 +2,11 @@
 
 use std::rc::Rc;
 
-use super::dependencies::Fact;
+use super::dependencies::{Fact, Reading};
 use super::reader::Reader;
 use super::rules::{Argument, CallSite, FlowRule, Sink, cmd_exec, command_lines, verdicts};
 use super::scope::Frame;
-use super::summary::{ParameterSink, effects};
+use super::summary::{ParameterSink, Summary, effects};
 use super::taint::{Origin, OriginId, Place, SourceKind, Step, Taint};
 use super::values::{FunctionId, Value};
 
@@ -104,16 +104,27 @@ impl<'a> Reader<'a> {
                 continue;
             }
             let rule = told_only(rule, value, origin);
-            if let OriginId::Parameter(parameter) = origin.id {
-                frame.summary.add_sink(ParameterSink {
+            let sink = |parameter| ParameterSink {
+                parameter,
+                rule,
+                name: Rc::from(name),
+                place,
+                cleared,
+                through: Vec::new(),
+            };
+            match origin.id {
+                OriginId::Parameter(parameter) => {
+                    frame.summary.add_sink(sink(parameter));
+                    continue;
+                }
+                OriginId::Outer {
+                    function,
                     parameter,
-                    rule,
-                    name: Rc::from(name),
-                    place,
-                    cleared,
-                    through: Vec::new(),
-                });
-                continue;
+                } => {
+                    self.add_closure_sink(function, sink(parameter));
+                    continue;
+                }
+                OriginId::Place { .. } => {}
             }
             let Some(hit) = verdicts::judge_flow(rule, name, origin.kind) else {
                 continue;
@@ -159,6 +170,11 @@ impl<'a> Reader<'a> {
         }
         let message = format!("comes back from {name}()");
         let returned = substitute(&summary.returns, arguments, place, &message, 0);
+        let own = frame.function.and_then(|f| u32::try_from(f).ok());
+        let returned = match own {
+            Some(own) => returned.map_taints(&|taint| taint.as_own(own)),
+            None => returned,
+        };
         let lower = name.to_ascii_lowercase();
         if lower.contains("sanitize") || lower.contains("safe_filename") {
             let taint = returned.taint.clear(super::taint::cleared::PATH);
@@ -168,6 +184,20 @@ impl<'a> Reader<'a> {
             };
         }
         returned
+    }
+
+    /// A function that stands in `function` hands its parameter to a sink.
+    fn add_closure_sink(&mut self, function: u32, sink: ParameterSink) {
+        let function = function as FunctionId;
+        let known = self
+            .closure_sinks
+            .entry(function)
+            .or_insert(Summary::NOTHING);
+        let before = known.sinks.len();
+        known.add_sink(sink);
+        if known.sinks.len() != before {
+            self.noted.read_again(Reading::Function(function));
+        }
     }
 
     fn pass_on(
@@ -184,16 +214,29 @@ impl<'a> Reader<'a> {
             return;
         }
         let step: Rc<str> = Rc::from(format!("is given to {name}()"));
-        if let OriginId::Parameter(parameter) = origin.id {
-            let mut through = vec![(place, step)];
+        let passed = |parameter| {
+            let mut through = vec![(place, step.clone())];
             through.extend(sink.through.iter().cloned());
-            frame.summary.add_sink(ParameterSink {
+            ParameterSink {
                 parameter,
                 through,
                 cleared,
                 ..sink.clone()
-            });
-            return;
+            }
+        };
+        match origin.id {
+            OriginId::Parameter(parameter) => {
+                frame.summary.add_sink(passed(parameter));
+                return;
+            }
+            OriginId::Outer {
+                function,
+                parameter,
+            } => {
+                self.add_closure_sink(function, passed(parameter));
+                return;
+            }
+            OriginId::Place { .. } => {}
         }
         let Some(hit) = verdicts::judge_flow(sink.rule, &sink.name, origin.kind) else {
             return;
@@ -238,7 +281,7 @@ fn substitute(value: &Value, arguments: &[Value], place: Place, message: &str, d
                     taint = taint.join(&passed.passed(place, message));
                 }
             }
-            OriginId::Place { .. } => {
+            OriginId::Place { .. } | OriginId::Outer { .. } => {
                 let own = Taint::from(origin.clone());
                 taint = taint.join(&own.passed(place, message));
             }
@@ -249,7 +292,7 @@ fn substitute(value: &Value, arguments: &[Value], place: Place, message: &str, d
     let given = |v: &Value| match (&v.what, v.taint.origins()) {
         (What::Name(name), [origin]) if name.starts_with('?') => match origin.id {
             OriginId::Parameter(p) => arguments.get(usize::from(p)).cloned(),
-            OriginId::Place { .. } => None,
+            OriginId::Place { .. } | OriginId::Outer { .. } => None,
         },
         _ => None,
     };

@@ -11,7 +11,7 @@
 //! | what a call gives back | [`library`], [`texts`]; what it reaches by name, [`reflection`] |
 //! | what statements change | [`statements`], [`assignments`], [`imports`] |
 //! | where data comes from, and what a check rules out | [`beginnings`], [`checks`] and [`check_words`], [`taint`] |
-//! | how data passes calls | [`summary`], [`flow`] |
+//! | how data passes calls | [`summary`], [`flow`]; queues, [`queues`] |
 //! | who calls a node's functions from outside | [`routes`], [`node_classes`] |
 //!
 //! A function is read again whenever something that it looked at has changed ([`dependencies`]),
@@ -37,6 +37,7 @@ mod named;
 mod names;
 mod nested;
 mod node_classes;
+mod queues;
 mod reader;
 mod reflection;
 mod routes;

@@ -61,6 +61,10 @@ pub(super) struct Reader<'a> {
     pub entries: HashMap<FunctionId, Entry>,
     pub routes: BTreeMap<(ModuleId, u32), Route>,
     pub run_texts: RunTexts,
+    /// What queues hold, by module and name.
+    pub queues: HashMap<(ModuleId, &'a str), Value>,
+    /// Sinks that functions reach with parameters of the function that they stand in.
+    pub closure_sinks: HashMap<FunctionId, Summary>,
     pub noted: Noted,
     /// What each reading found, which the next one replaces.
     found: HashMap<Reading, Found>,
@@ -87,6 +91,8 @@ impl<'a> Reader<'a> {
             entries: HashMap::default(),
             routes: BTreeMap::new(),
             run_texts: RunTexts::new(),
+            queues: HashMap::default(),
+            closure_sinks: HashMap::default(),
             noted: Noted::default(),
             found: HashMap::default(),
             readings: HashMap::default(),
@@ -214,6 +220,11 @@ impl<'a> Reader<'a> {
             }
         }
         frame.summary.returns = frame.returned.take().unwrap_or(Value::UNKNOWN);
+        if let Some(inner) = self.closure_sinks.get(&id) {
+            for sink in &inner.sinks {
+                frame.summary.add_sink(sink.clone());
+            }
+        }
         // A summary only grows, so that functions that call each other come to an end.
         frame.summary.returns = self.summaries[id].returns.join(&frame.summary.returns);
         if frame.summary.differs(&self.summaries[id]) {
@@ -224,8 +235,9 @@ impl<'a> Reader<'a> {
             return;
         }
         let mut variables = frame.state.variables;
+        let outer = u32::try_from(id).unwrap_or(u32::MAX);
         for value in variables.values_mut() {
-            value.taint = value.taint.without_parameters();
+            *value = value.map_taints(&|taint| taint.as_outer(outer));
         }
         if self.captured.get(&id) != Some(&variables) {
             self.captured.insert(id, variables);

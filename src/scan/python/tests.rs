@@ -319,6 +319,34 @@ fn texts_that_are_run_are_scanned_where_they_are_known() {
 }
 
 #[test]
+fn data_is_followed_through_queues_and_into_functions_within_functions() {
+    let route = "import queue, subprocess\nfrom server import PromptServer\n\
+                 jobs = queue.Queue()\n\
+                 @PromptServer.instance.routes.post('/x')\nasync def x(request):\n    ";
+    let through_queue = "jobs.put(('run', (1, await request.json())))\n\
+                         def work():\n    kind, item = jobs.get()\n    number, data = item\n    \
+                         subprocess.run(data['line'], shell=True)\n";
+    let within = "run(await request.text())\n\
+                  def run(line):\n    def inner():\n        subprocess.run(line, shell=True)\n    \
+                  inner()\n";
+    for code in [through_queue, within] {
+        let found = scan_one(&format!("{route}{code}"));
+        let reaches = |f: &Finding| f.message.contains("A request reaches");
+        assert!(found.iter().any(reaches), "{code}\n{}", shown(&found));
+    }
+    // Another function's parameter of the same place is not it.
+    let other = "run(await request.text())\n\
+                 def run(line):\n    def inner(constant):\n        \
+                 subprocess.run(constant, shell=True)\n    inner('true')\n    print(line)\n";
+    let found = scan_one(&format!("{route}{other}"));
+    assert!(
+        !found.iter().any(|f| f.message.contains("A request")),
+        "{}",
+        shown(&found)
+    );
+}
+
+#[test]
 fn sources_as_deep_as_is_read_end_well() {
     let n = 2900;
     let sources = [

@@ -78,7 +78,8 @@ pub(in crate::scan) const PY_ARCHIVE_EXTRACT: Rule = Rule {
     examples: &[
         Example::found("import tarfile\ntarfile.open(p).extractall(d)\n"),
         Example::twin("import tarfile\ntarfile.open(p).extractall(d, filter='data')\n"),
-        Example::twin("import zipfile\nzipfile.ZipFile(p).extractall(d)\n"),
+        Example::found("import zipfile\nzipfile.ZipFile(p).extractall(d)\n"),
+        Example::twin("import zipfile\nzipfile.ZipFile(p).namelist()\n"),
     ],
 };
 
@@ -123,6 +124,7 @@ pub(in crate::scan::python) const CALLS: &[CallRule] = &[
     },
     CallRule {
         names: &[
+            "zipfile.ZipFile().extractall",
             "tarfile.open().extractall",
             "tarfile.TarFile().extractall",
             "tarfile.open().extract",
@@ -134,6 +136,11 @@ pub(in crate::scan::python) const CALLS: &[CallRule] = &[
             let filtered = call
                 .keyword("filter")
                 .is_some_and(|v| v.as_text().is_none_or(|t| &*t != "fully_trusted"));
+            if call.name.starts_with("zipfile.") {
+                let message =
+                    "zipfile unpacks within the folder; what the archive holds is not known.";
+                return Some(Hit::of(&PY_ARCHIVE_EXTRACT, message).at(Severity::Low));
+            }
             (!filtered).then(|| {
                 Hit::of(
                     &PY_ARCHIVE_EXTRACT,
@@ -237,6 +244,16 @@ pub(in crate::scan::python) const FLOWS: &[FlowRule] = &[
             ".symlink_to",
         ],
         arguments: &[Argument::Receiver],
+        sink: Sink::WritePath,
+        rule: &PY_PATH_FROM_INPUT,
+    },
+    FlowRule {
+        names: &[
+            "zipfile.ZipFile().extractall",
+            "zipfile.ZipFile().extract",
+            "tarfile.open().extractall",
+        ],
+        arguments: &[Argument::At(0, "path")],
         sink: Sink::WritePath,
         rule: &PY_PATH_FROM_INPUT,
     },
