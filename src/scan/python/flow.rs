@@ -121,7 +121,7 @@ impl<'a> Reader<'a> {
                     function,
                     parameter,
                 } => {
-                    self.add_closure_sink(function, sink(parameter));
+                    self.add_closure_sink(frame, function, sink(parameter));
                     continue;
                 }
                 OriginId::Place { .. } => {}
@@ -187,8 +187,16 @@ impl<'a> Reader<'a> {
     }
 
     /// A function that stands in `function` hands its parameter to a sink.
-    fn add_closure_sink(&mut self, function: u32, sink: ParameterSink) {
+    fn add_closure_sink(&mut self, frame: &Frame<'a>, function: u32, sink: ParameterSink) {
         let function = function as FunctionId;
+        let mut around = frame.function;
+        while let Some(id) = around.filter(|id| *id != function) {
+            around = self.program.functions[id].parent;
+        }
+        // What came back from there to elsewhere is no longer its parameter.
+        if around.is_none() {
+            return;
+        }
         let known = self
             .closure_sinks
             .entry(function)
@@ -233,7 +241,7 @@ impl<'a> Reader<'a> {
                 function,
                 parameter,
             } => {
-                self.add_closure_sink(function, passed(parameter));
+                self.add_closure_sink(frame, function, passed(parameter));
                 return;
             }
             OriginId::Place { .. } => {}

@@ -219,7 +219,9 @@ impl<'a> Reader<'a> {
                 frame.add_returned(&value);
             }
         }
-        frame.summary.returns = frame.returned.take().unwrap_or(Value::UNKNOWN);
+        let returned = frame.returned.take().unwrap_or(Value::UNKNOWN);
+        let own = u32::try_from(id).unwrap_or(u32::MAX);
+        frame.summary.returns = returned.map_taints(&|taint| taint.as_own(own));
         if let Some(inner) = self.closure_sinks.get(&id) {
             for sink in &inner.sinks {
                 frame.summary.add_sink(sink.clone());
