@@ -21,7 +21,13 @@ pub(super) fn examine_requirements(facts: &EntryFacts, text: &str) -> Vec<Findin
         .iter()
         .any(|o| lower.contains(o))
             || ["-i ", "-i=", "-f "].iter().any(|o| lower.starts_with(o));
-        let is_address = lower.contains("://") || lower.starts_with("git+") || lower.contains("@ ");
+        let is_local =
+            (lower.starts_with("./") || lower.starts_with("../") || lower.starts_with('/'))
+                && [".whl", ".tar.gz", ".zip"]
+                    .iter()
+                    .any(|e| lower.contains(e));
+        let is_address =
+            is_local || lower.contains("://") || lower.starts_with("git+") || lower.contains("@ ");
         if is_index {
             let message = "packages can come from there".to_string();
             found.push(at_line(
@@ -31,7 +37,9 @@ pub(super) fn examine_requirements(facts: &EntryFacts, text: &str) -> Vec<Findin
                 message,
             ));
         } else if is_address {
-            let message = if lower.contains("git+") {
+            let message = if is_local {
+                "pip installs a file that no index knows"
+            } else if lower.contains("git+") {
                 "pip builds what the repository holds that day"
             } else {
                 "pip installs whatever the address serves"

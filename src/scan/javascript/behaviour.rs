@@ -1,11 +1,15 @@
 //! What calls do together: handlers that send what is typed, storage that is read as a whole,
 //! requests that install code, and pages inside of texts.
 
-use oxc_ast::ast::{Argument, CallExpression, Expression, ObjectPropertyKind};
+use oxc_ast::ast::{
+    Argument, AssignmentExpression, AssignmentTarget, BindingPattern, CallExpression, Expression,
+    ObjectPropertyKind, VariableDeclarator,
+};
 use oxc_ast_visit::{Visit, walk};
 use oxc_span::Span;
 
-use super::{ScriptScan, constant_text, dotted_name, is_remote, page, rules, start_of_text};
+use super::constants::{constant_text, dotted_name, start_of_text};
+use super::{ScriptScan, is_remote, page, rules};
 use crate::scan::carrier;
 
 /// Events that tell what is typed.
@@ -29,11 +33,24 @@ const READ_ALL: &[&str] = &[
     "structuredClone",
 ];
 
+/// Functions through which the page sends and receives.
+const REPLACED: &[&str] = &[
+    "fetch",
+    "globalThis.fetch",
+    "self.fetch",
+    "WebSocket",
+    "XMLHttpRequest",
+    "XMLHttpRequest.prototype.open",
+    "XMLHttpRequest.prototype.send",
+    "WebSocket.prototype.send",
+    "Storage.prototype.setItem",
+];
+
 impl<'a> ScriptScan<'_> {
     /// What a call does beside what its name says.
     pub(super) fn check_behaviour(&mut self, call: &CallExpression<'a>, name: Option<&str>) {
         let first = call.arguments.first().and_then(Argument::as_expression);
-        let text = first.and_then(start_of_text);
+        let text = first.and_then(|e| self.start_of(e));
         if makes_a_function(&call.callee) && first.and_then(constant_text).is_some() {
             let message = "`constructor` of a function runs a text";
             self.add(&rules::EVAL, call.span, message.to_string());
@@ -46,7 +63,33 @@ impl<'a> ScriptScan<'_> {
             let message = "all that the page has stored is read";
             self.add(&rules::TOKEN_READ, call.span, message.to_string());
         }
+        if name == "Object.defineProperty" && call.arguments.len() >= 3 {
+            let owner = first.and_then(dotted_name).unwrap_or_default();
+            let second = call.arguments.get(1).and_then(Argument::as_expression);
+            let property = second.and_then(constant_text).unwrap_or_default();
+            let full = format!("{owner}.{property}");
+            if REPLACED.contains(&full.strip_prefix("window.").unwrap_or(&full)) {
+                let message = format!("`{property}` of the page is replaced");
+                self.add(&rules::REPLACED, call.span, message);
+            }
+        }
         match last {
+            "getScript" if text.as_deref().is_some_and(is_remote) => {
+                let message = super::from_host(&text.unwrap_or_default());
+                self.add(&rules::REMOTE_CODE, call.span, message);
+            }
+            "setAttribute" => {
+                let second = call.arguments.get(1).and_then(Argument::as_expression);
+                let to = second
+                    .and_then(|e| self.start_of(e))
+                    .filter(|t| is_remote(t));
+                let owner = name.rsplit_once('.').map_or("", |(o, _)| o);
+                if let (Some("src"), Some(to)) = (text.as_deref(), to)
+                    && (self.scripts.contains(owner) || super::is_script_address(&to))
+                {
+                    self.add(&rules::REMOTE_CODE, call.span, super::from_host(&to));
+                }
+            }
             "fetch" | "fetchApi" => self.check_request(call, text.as_deref()),
             "register" if name.ends_with("serviceWorker.register") => {
                 let message = "it answers the page's requests, also when the node is gone";
@@ -59,6 +102,70 @@ impl<'a> ScriptScan<'_> {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// What a text begins with: the expression's constant part, or that of a name.
+    pub(super) fn start_of(&self, e: &Expression<'_>) -> Option<String> {
+        let known = || self.texts.get(&dotted_name(e)?).cloned();
+        start_of_text(e).or_else(known)
+    }
+
+    /// Keeps names of constant texts and of scripts, and finds `eval` under another name.
+    pub(super) fn note_declared(&mut self, it: &VariableDeclarator<'a>) {
+        let Some(value) = &it.init else {
+            return;
+        };
+        match &it.id {
+            BindingPattern::BindingIdentifier(id) => self.note_value(id.name.to_string(), value),
+            BindingPattern::ObjectPattern(all) => {
+                let renamed = all
+                    .properties
+                    .iter()
+                    .find(|p| p.key.static_name().is_some_and(|n| n == "eval"));
+                let global = dotted_name(value)
+                    .is_some_and(|n| matches!(&*n, "window" | "globalThis" | "self"));
+                if let (Some(property), true) = (renamed, global) {
+                    let message = "`eval` gets another name";
+                    self.add(&rules::EVAL, property.span, message.to_string());
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn note_value(&mut self, name: String, value: &Expression<'a>) {
+        if let Some(text) = constant_text(value) {
+            self.texts.insert(name, text);
+        } else if let Expression::CallExpression(call) = value.get_inner_expression()
+            && dotted_name(&call.callee).is_some_and(|n| n.ends_with(".createElement"))
+            && let Some(first) = call.arguments.first().and_then(Argument::as_expression)
+            && constant_text(first).is_some_and(|t| t.eq_ignore_ascii_case("script"))
+        {
+            self.scripts.insert(name);
+        }
+    }
+
+    /// `name = value`; and functions of the page that are replaced.
+    pub(super) fn note_assigned(&mut self, it: &AssignmentExpression<'a>) {
+        if let AssignmentTarget::AssignmentTargetIdentifier(id) = &it.left {
+            self.note_value(id.name.to_string(), &it.right);
+            return;
+        }
+        let target = it.left.as_simple_assignment_target();
+        let Some(member) = target.and_then(|t| t.as_member_expression()) else {
+            return;
+        };
+        let Some(name) = dotted_name(member.object())
+            .zip(member.static_property_name())
+            .map(|(object, property)| format!("{object}.{property}"))
+        else {
+            return;
+        };
+        let name = name.strip_prefix("window.").unwrap_or(&name);
+        if REPLACED.contains(&name) {
+            let message = format!("`{name}` of the page is replaced");
+            self.add(&rules::REPLACED, it.span, message);
         }
     }
 

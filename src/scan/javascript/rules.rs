@@ -17,11 +17,17 @@ pub(crate) const EVAL: Rule = Rule {
         Example::found("const e = window.eval; window['ev' + 'al'](x)"),
         Example::found("new Function('a', body)"),
         Example::found("setTimeout('run()', 10)"),
+        Example::found("const run = eval; run(x)"),
+        Example::found("const { eval: run } = window; run(x)"),
+        Example::found("const s = document.createElement('script'); s.textContent = x"),
+        Example::found("import(`data:text/javascript,${x}`)"),
+        Example::twin("const s = document.createElement('style'); s.textContent = x"),
         Example::found("[]['filter']['constructor']('return 1')()"),
         Example::found("(async () => {}).constructor('return 1')()"),
         Example::twin("this.constructor('x'); new x.constructor('x')"),
         Example::twin("model.eval()"),
         Example::twin("setTimeout(() => run(), 10)"),
+        Example::twin("(() => { const f = 'text' })(); setTimeout(f, 10)"),
         Example::twin("// eval(x)\nconst s = 'eval(x)'"),
         Example::twin("function eval2(x) {}; eval2(1)"),
     ],
@@ -58,6 +64,10 @@ pub(crate) const REMOTE_CODE: Rule = Rule {
         Example::found("importScripts('https://cdn.test/x.js')"),
         Example::found("s = document.createElement('script'); s.src = 'https://cdn.test/x.js'"),
         Example::found("navigator.serviceWorker.register('https://cdn.test/sw.js')"),
+        Example::found(
+            "const u = 'https://cdn.test/x'; const s = document.createElement('script'); s.src = u",
+        ),
+        Example::found("$.getScript('https://cdn.test/x.js')"),
         Example::found("new Blob(['importScripts(\"https://cdn.test/x.js\")'])"),
         Example::found("d.innerHTML = '<script src=https://cdn.test/x.js></script>'"),
         Example::twin("d.innerHTML = '<script src=x.js></script>'"),
@@ -185,6 +195,22 @@ pub(crate) const SERVICE_WORKER: Rule = browser(
     ],
 );
 
+pub(crate) const REPLACED: Rule = browser(
+    "js-replaced-function",
+    Category::CodeExec,
+    Severity::Medium,
+    [
+        "a function through which the page sends is replaced",
+        "All that ComfyUI's page sends and receives goes through the node's function.",
+        "Use ComfyUI's own hooks, such as api.addEventListener.",
+    ],
+    &[
+        Example::found("const old = window.fetch; window.fetch = (...a) => old(...a)"),
+        Example::found("Object.defineProperty(window, 'fetch', { value: f })"),
+        Example::twin("node.fetch = () => fetch('/x')"),
+    ],
+);
+
 pub(crate) const INSTALL_REQUEST: Rule = browser(
     "js-install-request",
     Category::PkgInstall,
@@ -270,6 +296,7 @@ pub(crate) const RULES: &[Rule] = &[
     WEBHOOK,
     REMOTE_SOCKET,
     SERVICE_WORKER,
+    REPLACED,
     INSTALL_REQUEST,
     QUEUE_REQUEST,
     KEYLOGGER,

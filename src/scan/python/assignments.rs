@@ -51,6 +51,11 @@ impl<'a> Reader<'a> {
                 let base = self.value_of(frame, &attribute.value);
                 let name = attribute.attr.as_str();
                 let offset = offset_of(target.start());
+                if name == "__code__" {
+                    let message = "The code of a function is replaced.";
+                    let hit = Hit::of(&code_exec::PY_CODE_OBJECT, message);
+                    self.tell(frame.module, offset, hit, Vec::new());
+                }
                 for what in base.alternatives() {
                     match what {
                         What::Object(class) | What::Class(class) => {

@@ -178,28 +178,18 @@ impl<'a> Reader<'a> {
             _ => {}
         }
         let full = names::attribute_name(name, attribute);
-        let value = Value::named(&full);
-        match full.as_str() {
-            "os.environ" | "os.environb" => value.with_taint(&Self::source(
-                frame,
-                offset,
-                SourceKind::Credential,
-                "the environment is read",
-            )),
-            "sys.argv" => value.with_taint(&Self::source(
-                frame,
-                offset,
-                SourceKind::Argument,
-                "arguments of the command line",
-            )),
-            "flask.request" | "bottle.request" => value.with_taint(&Self::source(
-                frame,
-                offset,
-                SourceKind::Request,
-                "a request comes in",
-            )),
-            _ => value,
-        }
+        Self::named_source(frame, offset, &full)
+    }
+
+    /// What a library has at a name, with where its data comes from.
+    pub(super) fn named_source(frame: &Frame<'a>, offset: u32, full: &str) -> Value {
+        let (kind, message) = match full {
+            "os.environ" | "os.environb" => (SourceKind::Credential, "the environment is read"),
+            "sys.argv" => (SourceKind::Argument, "arguments of the command line"),
+            "flask.request" | "bottle.request" => (SourceKind::Request, "a request comes in"),
+            _ => return Value::named(full),
+        };
+        Value::named(full).with_taint(&Self::source(frame, offset, kind, message))
     }
 
     /// An attribute of a class of the node, or of one that it is made of.

@@ -83,6 +83,17 @@ const PLAIN_FACTS: &[&str] = &[
     "socket.gethostbyname",
 ];
 
+/// Functions that give what is the owner's alone.
+const PRIVATE: &[&str] = &[
+    "keyring.get_password",
+    "browser_cookie3.load",
+    "browser_cookie3.chrome",
+    "PIL.ImageGrab.grab",
+    "pyperclip.paste",
+    "win32crypt.CryptUnprotectData",
+    "pyautogui.screenshot",
+];
+
 impl<'a> Reader<'a> {
     /// Data that begins with this call.
     pub(super) fn beginning(
@@ -171,13 +182,7 @@ impl<'a> Reader<'a> {
             | "argparse.ArgumentParser().parse_known_args" => {
                 Some(result.with_taint(&source(SourceKind::Argument, "an argument comes in")))
             }
-            "keyring.get_password"
-            | "browser_cookie3.load"
-            | "browser_cookie3.chrome"
-            | "PIL.ImageGrab.grab"
-            | "pyperclip.paste"
-            | "win32crypt.CryptUnprotectData"
-            | "pyautogui.screenshot" => Some(
+            _ if PRIVATE.contains(&name) => Some(
                 result.with_taint(&source(SourceKind::Credential, "something private is read")),
             ),
             _ if name.ends_with(".read_text") || name.ends_with(".read_bytes") => {

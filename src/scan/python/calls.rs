@@ -251,6 +251,11 @@ impl<'a> Reader<'a> {
             }
             inner
         };
+        for item in arguments.positional.iter().filter(|_| over) {
+            for item in item.items().unwrap_or_default() {
+                self.tell_reference(frame, offset, item);
+            }
+        }
         let positional: Vec<Value> = arguments.positional.clone();
         for (at, value) in positional.iter().enumerate() {
             if is_callable(value) {

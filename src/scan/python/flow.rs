@@ -126,7 +126,10 @@ impl<'a> Reader<'a> {
                 }
                 OriginId::Place { .. } => {}
             }
-            let Some(hit) = verdicts::judge_flow(rule, name, origin.kind) else {
+            let at_import = frame.function.is_none();
+            let hit = verdicts::judge_flow(rule, name, origin.kind)
+                .or_else(|| verdicts::judge_at_import(rule, origin.kind).filter(|_| at_import));
+            let Some(hit) = hit else {
                 continue;
             };
             let mut steps = told_steps(origin);

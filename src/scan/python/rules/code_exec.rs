@@ -76,6 +76,8 @@ pub(in crate::scan) const PY_CODE_OBJECT: Rule = Rule {
     fix: "Write the function as code.",
     examples: &[
         Example::found("import types\ntypes.FunctionType(code, globals())()\n"),
+        Example::found("f.__code__ = g.__code__.replace(co_code=b'')\n"),
+        Example::twin("f.__code__.co_name\n"),
         Example::twin("import types\nisinstance(x, types.FunctionType)\n"),
     ],
 };
@@ -237,6 +239,7 @@ pub(in crate::scan::python) const CALLS: &[CallRule] = &[
             "types.CodeType",
             "new.function",
             "new.code",
+            ".__code__.replace",
         ],
         judge: |call| {
             (!call.passed).then(|| {

@@ -25,6 +25,7 @@ pub(in crate::scan) const PY_RUN_FILE: Rule = Rule {
     fix: "Import the module by its name.",
     examples: &[
         Example::found("import runpy\nrunpy.run_path('payload.txt')\n"),
+        Example::found("import sys\nsys.path.insert(0, folder + '/lib.zip')\n"),
         Example::found(
             "import sys\nfrom huggingface_hub import snapshot_download\nsys.path.append(snapshot_download('a/b'))\n",
         ),
@@ -161,12 +162,16 @@ pub(in crate::scan::python) const CALLS: &[CallRule] = &[
                 let message = "Modules are imported from a folder that was downloaded.";
                 return Some(Hit::of(&PY_RUN_FILE, message).at(Severity::High));
             }
-            open.then(|| {
-                Hit::of(
-                    &PY_RUN_FILE,
-                    "Modules are imported from a folder that everybody writes to.",
-                )
-            })
+            let packed = call.all().any(|v| {
+                let path = v.as_part().to_ascii_lowercase();
+                [".zip", ".egg", ".whl"].iter().any(|e| path.ends_with(e))
+            });
+            let message = match (open, packed) {
+                (true, _) => "Modules are imported from a folder that everybody writes to.",
+                (_, true) => "Modules are imported out of an archive.",
+                _ => return None,
+            };
+            Some(Hit::of(&PY_RUN_FILE, message))
         },
     },
     CallRule {

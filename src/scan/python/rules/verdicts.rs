@@ -6,6 +6,7 @@ use crate::scan::python::rules::addresses::PY_WEBHOOK;
 use crate::scan::python::rules::credentials::{PY_HOST_INFO_SENT, PY_SECRET_SENT};
 use crate::scan::python::rules::files::{PY_PATH_FROM_INPUT, PY_PATH_FROM_REQUEST};
 use crate::scan::python::rules::intent::{PY_DOWNLOAD_AND_RUN, PY_REMOTE_SHELL};
+use crate::scan::python::rules::network::PY_CONNECT;
 use crate::scan::python::rules::obfuscation::PY_DECODED_CODE;
 use crate::scan::python::source::Hit;
 use crate::scan::python::taint::{SourceKind, cleared};
@@ -124,6 +125,15 @@ pub(in crate::scan::python) fn judge_flow(
         _ => return None,
     };
     Some(hit)
+}
+
+/// What a flow shows that happens when the module is imported, before anybody uses a node.
+pub(in crate::scan::python) fn judge_at_import(rule: &FlowRule, kind: SourceKind) -> Option<Hit> {
+    let sends = rule.sink == Sink::Send && kind == SourceKind::FileContent;
+    sends.then(|| {
+        let message = "The content of a file leaves the machine as soon as the node is loaded.";
+        Hit::of(&PY_CONNECT, message).at(Severity::Medium)
+    })
 }
 
 /// What it shows that contents of files go to a webhook.
