@@ -14,7 +14,7 @@ use super::values::{Value, What};
 use crate::scan::finding::Severity;
 
 impl<'a> Reader<'a> {
-    fn slice_of(&self, frame: &Frame<'a>, expr: &Expr) -> &'a str {
+    pub(super) fn slice_of(&self, frame: &Frame<'a>, expr: &Expr) -> &'a str {
         let text = &self.program.modules[frame.module].source.text;
         text.get(expr.range().to_std_range()).unwrap_or("")
     }

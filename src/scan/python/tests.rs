@@ -291,6 +291,26 @@ fn what_looks_alike_is_not_found() {
 }
 
 #[test]
+fn a_pattern_that_lets_all_through_is_no_check_of_an_address() {
+    let code = |pattern: &str| {
+        format!(
+            "import re, requests\nfrom server import PromptServer\n\
+             def is_valid_url(url):\n    pattern = re.compile({pattern})\n    \
+             if pattern.match(url):\n        return True\n    return False\n\
+             @PromptServer.instance.routes.post('/x')\nasync def x(request):\n    \
+             url = await request.text()\n    if not is_valid_url(url):\n        return\n    \
+             requests.get(url)\n"
+        )
+    };
+    let found = |pattern: &str| {
+        let all = scan_one(&code(pattern));
+        all.iter().any(|f| f.rule.id == "py-url-from-data")
+    };
+    assert!(found("r'^(.+@|ssh://).+:.+$'"));
+    assert!(!found(r"r'^https://hub\.test/[a-z]+$'"));
+}
+
+#[test]
 fn a_file_that_is_sent_at_import_is_told() {
     let send = "requests.post('https://x.test', files={'f': open('a.png', 'rb')})\n";
     let at_import = scan_one(&format!("import requests\n{send}"));

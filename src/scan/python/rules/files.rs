@@ -292,6 +292,7 @@ pub(in crate::scan::python) const FLOWS: &[FlowRule] = &[
             "shutil.copytree",
             "numpy.save",
             "urllib.request.urlretrieve",
+            "torchvision.datasets.utils.download_url",
             "os.symlink",
             "os.link",
             "torchaudio.save",
