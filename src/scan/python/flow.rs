@@ -8,7 +8,7 @@ use super::rules::{Argument, CallSite, FlowRule, Sink, cmd_exec, command_lines, 
 use super::scope::Frame;
 use super::summary::{ParameterSink, Summary, effects};
 use super::taint::{Origin, OriginId, Place, SourceKind, Step, Taint};
-use super::values::{FunctionId, Value};
+use super::values::{FunctionId, Value, What};
 
 /// A way through more calls than this is not followed.
 const MOST_CALLS: usize = 8;
@@ -298,7 +298,6 @@ fn substitute(value: &Value, arguments: &[Value], place: Place, message: &str, d
             }
         }
     }
-    use super::values::What;
     // A parameter that is a part of a list is what it was given: `["pip"] + words`.
     let given = |v: &Value| match (&v.what, v.taint.origins()) {
         (What::Name(name), [origin]) if name.starts_with('?') => match origin.id {
@@ -354,14 +353,14 @@ fn effect_of(sink: Sink) -> u8 {
     }
 }
 
-/// Whether an address begins with a constant host: `f"https://host/{name}"`.
+/// Whether an address begins with a constant host, whatever it is: `f"https://host/{name}"`.
 fn has_fixed_host(value: &Value) -> bool {
-    let Some(text) = value.as_text() else {
-        return false;
-    };
-    let Some((_, rest)) = text.split_once("://") else {
-        return false;
-    };
-    let host_end = rest.find(['/', '?', '#']);
-    host_end.is_some_and(|end| !rest[..end].contains(super::values::UNKNOWN_PART) && end > 0)
+    value.alternatives().iter().all(|what| match what {
+        What::Text(text, _) => text.split_once("://").is_some_and(|(_, rest)| {
+            let host_end = rest.find(['/', '?', '#']);
+            host_end
+                .is_some_and(|end| !rest[..end].contains(super::values::UNKNOWN_PART) && end > 0)
+        }),
+        _ => false,
+    })
 }

@@ -307,6 +307,16 @@ fn a_pattern_that_lets_all_through_is_no_check_of_an_address() {
         all.iter().any(|f| f.rule.id == "py-url-from-data")
     };
     assert!(found("r'^(.+@|ssh://).+:.+$'"));
+    // That the host is fixed on one of two ways is no check either.
+    let one_way = "import requests\nfrom server import PromptServer\n\
+                   @PromptServer.instance.routes.post('/x')\nasync def x(request):\n    \
+                   url = await request.text()\n    if 'hub' in url:\n        \
+                   url = f'https://hub.test/{url}'\n    requests.get(url)\n";
+    assert!(
+        scan_one(one_way)
+            .iter()
+            .any(|f| f.rule.id == "py-url-from-data")
+    );
     assert!(!found(r"r'^https://hub\.test/[a-z]+$'"));
 }
 
