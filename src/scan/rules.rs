@@ -71,6 +71,7 @@ const FAMILIES: &[&[Rule]] = &[
     python::listen::RULES,
     python::network::RULES,
     python::obfuscation::RULES,
+    python::owner_files::RULES,
     python::persistence::RULES,
     python::pkg_install::RULES,
     python::web_route::RULES,

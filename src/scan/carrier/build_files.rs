@@ -1,12 +1,23 @@
 //! Files that other programs than Python obey.
 
-use super::{EntryFacts, at_line, rules};
+use super::{EntryFacts, at_line, git_files, rules};
 use crate::scan::finding::Finding;
 
-/// Examines pyproject.toml, setup.cfg, .gitattributes, .pth, and what starts programs.
+/// Examines pyproject.toml, setup.cfg, what git obeys, .pth, and what starts programs.
 pub(super) fn examine_build_file(facts: &EntryFacts, name: &str, text: &str) -> Vec<Finding> {
     let mut found = Vec::new();
     for (number, line) in text.lines().enumerate() {
+        let git = match name {
+            ".gitattributes" => git_files::examine_attributes(line.trim()),
+            ".gitmodules" => git_files::examine_submodules(line.trim()),
+            _ => None,
+        };
+        if let Some((rule, severity, message)) = git {
+            found.push(Finding {
+                severity,
+                ..at_line(rule, facts, (number, line), message)
+            });
+        }
         if let Some((rule, message)) = examine_line(facts, name, line.trim()) {
             found.push(at_line(rule, facts, (number, line), message));
         }
@@ -46,27 +57,23 @@ fn examine_line(
             &rules::BUILD_SCRIPT,
             "the package is built by code of its own tree".into(),
         )),
-        ".gitattributes" => attribute_message(&lower).map(|m| (&rules::GIT_FILTER, m)),
+        "pyproject.toml" if names_an_address(&lower) => Some((
+            &rules::REQUIREMENT_URL,
+            "installing the project installs whatever the address serves".into(),
+        )),
         _ => None,
     }
 }
 
-/// gitattributes(5): what changes a file's bytes, besides line ends and Git LFS.
-fn attribute_message(line: &str) -> Option<String> {
-    let attributes = line.split_whitespace().skip(1);
-    for attribute in attributes {
-        if let Some(filter) = attribute.strip_prefix("filter=").filter(|f| *f != "lfs") {
-            return Some(format!(
-                "git starts the filter `{}` for these files if it is configured",
-                crate::text::escape_text(filter)
-            ));
-        }
-        if attribute.starts_with("working-tree-encoding=") || attribute == "ident" {
-            return Some("git changes the bytes of these files when it checks them out".into());
-        }
-        if attribute == "export-subst" {
-            return Some("`git archive` changes the bytes of these files".into());
-        }
-    }
-    None
+/// Whether a line of pyproject.toml takes a package from an address: `"name @ https://…"`,
+/// `name = { git = "…" }`.
+fn names_an_address(line: &str) -> bool {
+    let direct = [" @ http", "@http", " @ git+", "@git+", " @ file:"]
+        .iter()
+        .any(|a| line.contains(a));
+    let inline = line.contains('{')
+        && ["git = \"", "git=\"", "url = \"http", "url=\"http"]
+            .iter()
+            .any(|a| line.contains(a));
+    !line.starts_with('#') && (direct && line.contains('"') || inline)
 }

@@ -2,6 +2,8 @@
 //! other programs than Python.
 
 mod build_files;
+mod commands;
+mod git_files;
 mod requirements;
 pub(crate) mod rules;
 mod shell;
@@ -12,6 +14,7 @@ use super::content::{self, ReadAt};
 use super::finding::{Finding, LONGEST_SNIPPET};
 use super::javascript;
 use super::rules::Rule;
+use commands::CommandFile;
 
 /// Bytes of a text that is parsed: bundles of JavaScript have some of them, and nobody's have more.
 pub(crate) const LONGEST_TEXT: u64 = 32 << 20;
@@ -116,7 +119,21 @@ pub(crate) fn examine_link(path: &str, target: &str) -> Option<Finding> {
 }
 
 const SHELLS: &[&str] = &[
-    "sh", "bash", "zsh", "fish", "ksh", "command", "bat", "cmd", "ps1", "vbs",
+    "sh",
+    "bash",
+    "zsh",
+    "fish",
+    "ksh",
+    "command",
+    "bat",
+    "cmd",
+    "ps1",
+    "psm1",
+    "vbs",
+    "vbe",
+    "wsf",
+    "hta",
+    "applescript",
 ];
 const SCRIPTS: &[&str] = &["js", "mjs", "cjs", "jsx", "ts", "tsx"];
 const PAGES: &[&str] = &["html", "htm", "xhtml", "svg"];
@@ -205,14 +222,30 @@ pub(crate) fn examine_file(
     let is_shell = facts.has_extension(SHELLS) || head.starts_with(b"#!");
     let is_script = facts.has_extension(SCRIPTS);
     let is_page = facts.has_extension(PAGES);
-    let is_requirements =
-        name.ends_with(".txt") && (name.contains("requirement") || name.contains("constraint"));
+    let is_requirements = facts.has_extension(&["txt", "in"])
+        && (name.starts_with("req")
+            || name.contains("requirement")
+            || name.contains("constraint")
+            || facts.path.contains("requirements/"));
+    let commands = commands::kind_of(facts)
+        .filter(|k| *k != CommandFile::Data || content.size() <= commands::LONGEST_JSON);
     let is_build_file = matches!(
         &*name,
-        "pyproject.toml" | "setup.cfg" | ".gitattributes" | ".pre-commit-config.yaml"
+        "pyproject.toml"
+            | "setup.cfg"
+            | ".gitattributes"
+            | ".gitmodules"
+            | ".pre-commit-config.yaml"
     );
     let starts_programs = facts.has_extension(&["pth", "desktop", "plist", "service", "timer"]);
-    if !(is_shell || is_script || is_page || is_requirements || is_build_file || starts_programs) {
+    if !(is_shell
+        || is_script
+        || is_page
+        || is_requirements
+        || is_build_file
+        || starts_programs
+        || commands.is_some())
+    {
         return Ok(found);
     }
     if content.size() > LONGEST_TEXT {
@@ -241,6 +274,8 @@ pub(crate) fn examine_file(
         found.extend(javascript::scan_page(&facts.path, &text));
     } else if is_requirements {
         found.extend(requirements::examine_requirements(facts, &text));
+    } else if let Some(kind) = commands {
+        found.extend(commands::examine_commands(facts, kind, &text));
     } else {
         found.extend(build_files::examine_build_file(facts, &name, &text));
     }

@@ -163,6 +163,31 @@ pub(crate) const GIT_FILTER: Rule = carrier(
     "The files that run differ from those of the commit, or a program is started for them.",
     "comfy ignores it: it unpacks the commit's own bytes.",
 );
+pub(crate) const GIT_SUBMODULE: Rule = carrier(
+    "carrier-git-submodule",
+    Severity::High,
+    "a submodule whose settings run a program",
+    "git takes an address or a path that begins with `-` for an option, and starts a helper for \
+     `name::` (CVE-2018-17456).",
+    "Do not clone it with submodules.",
+);
+pub(crate) const CODE_IN_DATA: Rule = carrier(
+    "carrier-code-in-data",
+    Severity::Medium,
+    "a text of a data file is Python code that does more than compute",
+    "A node that runs code, or the node's own, runs it when the workflow is queued.",
+    "Read the text before you load the file.",
+);
+pub(crate) const REQUIREMENT_NAME: Rule = Rule {
+    category: Category::PkgInstall,
+    ..carrier(
+        "requirement-name",
+        Severity::Medium,
+        "a package whose name is one letter from a well-known one",
+        "Packages with such names are published to be installed by mistake.",
+        "Compare the name with that of the package that is meant.",
+    )
+};
 pub(crate) const REQUIREMENT_URL: Rule = Rule {
     category: Category::PkgInstall,
     ..carrier(
@@ -236,6 +261,9 @@ pub(crate) const RULES: &[Rule] = &[
     START_HOOK,
     AUTOSTART_FILE,
     GIT_FILTER,
+    GIT_SUBMODULE,
+    CODE_IN_DATA,
+    REQUIREMENT_NAME,
     REQUIREMENT_URL,
     REQUIREMENT_INDEX,
     SHELL_DOWNLOAD_RUN,

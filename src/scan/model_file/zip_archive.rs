@@ -186,7 +186,12 @@ fn examine_entry(
     let part = Part::new(content, data, entry.packed);
     match entry.method {
         0 => {
-            if entry.packed != entry.size {
+            // APPNOTE.TXT 6.1.3: twelve bytes come before what is encrypted.
+            let encrypted = entry.flags & 1 == 1 && entry.packed == entry.size.saturating_add(12);
+            if encrypted {
+                let message = "what it holds is encrypted".to_string();
+                examiner.report(rules::UNOPENED_ARCHIVE, inner, message);
+            } else if entry.packed != entry.size {
                 let message = "it is stored as it is, in another size".to_string();
                 examiner.report(rules::HEADERS_DISAGREE, inner, message);
             }

@@ -6,7 +6,7 @@ use ruff_text_size::Ranged;
 use super::dependencies::Fact;
 use super::expressions::element_of;
 use super::reader::Reader;
-use super::rules::{code_exec, imports, is_dangerous, network, obfuscation};
+use super::rules::{code_exec, imports, is_dangerous, network, obfuscation, replaced};
 use super::scope::Frame;
 use super::source::{Hit, offset_of};
 use super::values::{Value, What};
@@ -51,6 +51,11 @@ impl<'a> Reader<'a> {
                 let base = self.value_of(frame, &attribute.value);
                 let name = attribute.attr.as_str();
                 let offset = offset_of(target.start());
+                if name == "__code__" {
+                    let message = "The code of a function is replaced.";
+                    let hit = Hit::of(&code_exec::PY_CODE_OBJECT, message);
+                    self.tell(frame.module, offset, hit, Vec::new());
+                }
                 for what in base.alternatives() {
                     match what {
                         What::Object(class) | What::Class(class) => {
@@ -73,6 +78,12 @@ impl<'a> Reader<'a> {
                     variable.filter(|v| imports::RUNNING_VARIABLES.contains(&&**v))
                 {
                     let hit = imports::running_variable(&variable);
+                    self.tell(frame.module, offset_of(target.start()), hit, Vec::new());
+                }
+                let module = key
+                    .as_whole_text()
+                    .filter(|_| base.name() == Some("sys.modules"));
+                if let Some(hit) = module.and_then(|m| replaced::replaced_module(&m)) {
                     self.tell(frame.module, offset_of(target.start()), hit, Vec::new());
                 }
                 let after = with_item(&base, &key, value);
@@ -140,6 +151,9 @@ impl<'a> Reader<'a> {
             let hit = Hit::of(&imports::PY_IMPORT_HOOK, message);
             self.tell(frame.module, offset, hit, Vec::new());
         }
+        if let Some(hit) = replaced::replaced_function(of, name, value) {
+            self.tell(frame.module, offset, hit, Vec::new());
+        }
         self.tell_reference(frame, offset, value);
     }
 
@@ -180,48 +194,58 @@ fn with_item(base: &Value, key: &Value, value: &Value) -> Value {
     base.clone().with_taint(&value.taint)
 }
 
-pub(super) fn bind_pattern<'a>(frame: &mut Frame<'a>, pattern: &'a Pattern, subject: &Value) {
-    let inner = Value::unknown_with(subject.taint.clone());
-    match pattern {
-        Pattern::MatchAs(as_name) => {
-            if let Some(name) = &as_name.name {
-                frame.bind(name.as_str(), subject.clone());
+impl<'a> Reader<'a> {
+    /// Binds the names of a `case`.
+    pub(super) fn bind_pattern(
+        &mut self,
+        frame: &mut Frame<'a>,
+        pattern: &'a Pattern,
+        subject: &Value,
+    ) {
+        let inner = Value::unknown_with(subject.taint.clone());
+        match pattern {
+            Pattern::MatchAs(as_name) => {
+                if let Some(name) = &as_name.name {
+                    frame.bind(name.as_str(), subject.clone());
+                }
+                if let Some(pattern) = &as_name.pattern {
+                    self.bind_pattern(frame, pattern, subject);
+                }
             }
-            if let Some(pattern) = &as_name.pattern {
-                bind_pattern(frame, pattern, subject);
+            Pattern::MatchSequence(all) => {
+                for pattern in &all.patterns {
+                    self.bind_pattern(frame, pattern, &inner);
+                }
             }
+            Pattern::MatchMapping(all) => {
+                for pattern in &all.patterns {
+                    self.bind_pattern(frame, pattern, &inner);
+                }
+                if let Some(rest) = &all.rest {
+                    frame.bind(rest.as_str(), inner);
+                }
+            }
+            Pattern::MatchClass(all) => {
+                for pattern in &all.arguments.patterns {
+                    self.bind_pattern(frame, pattern, &inner);
+                }
+                for keyword in &all.arguments.keywords {
+                    let offset = offset_of(keyword.start());
+                    let value = self.attribute_of(frame, offset, subject, keyword.attr.as_str());
+                    self.bind_pattern(frame, &keyword.pattern, &value);
+                }
+            }
+            Pattern::MatchOr(all) => {
+                for pattern in &all.patterns {
+                    self.bind_pattern(frame, pattern, subject);
+                }
+            }
+            Pattern::MatchStar(star) => {
+                if let Some(name) = &star.name {
+                    frame.bind(name.as_str(), inner);
+                }
+            }
+            Pattern::MatchValue(_) | Pattern::MatchSingleton(_) => {}
         }
-        Pattern::MatchSequence(all) => {
-            for pattern in &all.patterns {
-                bind_pattern(frame, pattern, &inner);
-            }
-        }
-        Pattern::MatchMapping(all) => {
-            for pattern in &all.patterns {
-                bind_pattern(frame, pattern, &inner);
-            }
-            if let Some(rest) = &all.rest {
-                frame.bind(rest.as_str(), inner);
-            }
-        }
-        Pattern::MatchClass(all) => {
-            for pattern in &all.arguments.patterns {
-                bind_pattern(frame, pattern, &inner);
-            }
-            for keyword in &all.arguments.keywords {
-                bind_pattern(frame, &keyword.pattern, &inner);
-            }
-        }
-        Pattern::MatchOr(all) => {
-            for pattern in &all.patterns {
-                bind_pattern(frame, pattern, subject);
-            }
-        }
-        Pattern::MatchStar(star) => {
-            if let Some(name) = &star.name {
-                frame.bind(name.as_str(), inner);
-            }
-        }
-        Pattern::MatchValue(_) | Pattern::MatchSingleton(_) => {}
     }
 }

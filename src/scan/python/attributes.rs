@@ -109,6 +109,10 @@ impl<'a> Reader<'a> {
                     .unwrap_or_else(|| match attribute {
                         "__class__" => Value::of(What::Class(*class)),
                         "__dict__" => Value::named(NAMESPACE),
+                        _ if object && self.inherited(*class, attribute, 0).is_some() => {
+                            let full = self.inherited(*class, attribute, 0);
+                            full.map_or(Value::UNKNOWN, |n| Value::named(&n))
+                        }
                         _ if object => Value::named(&format!("?self.{attribute}")),
                         _ => Value::named(&format!("?.{attribute}")),
                     })
@@ -146,6 +150,14 @@ impl<'a> Reader<'a> {
                 return Value::named(INSIDES);
             }
             "__builtins__" => return Value::named("builtins"),
+            "__self__" if name.starts_with("builtins.") => {
+                let hit = Hit::of(
+                    &obfuscation::PY_OBJECT_ESCAPE,
+                    "All functions of Python are reached through one of them.",
+                );
+                self.tell(frame.module, offset, hit, Vec::new());
+                return Value::named("builtins");
+            }
             "__subclasses__"
                 if [
                     "__base__",
@@ -166,28 +178,18 @@ impl<'a> Reader<'a> {
             _ => {}
         }
         let full = names::attribute_name(name, attribute);
-        let value = Value::named(&full);
-        match full.as_str() {
-            "os.environ" | "os.environb" => value.with_taint(&Self::source(
-                frame,
-                offset,
-                SourceKind::Credential,
-                "the environment is read",
-            )),
-            "sys.argv" => value.with_taint(&Self::source(
-                frame,
-                offset,
-                SourceKind::Argument,
-                "arguments of the command line",
-            )),
-            "flask.request" | "bottle.request" => value.with_taint(&Self::source(
-                frame,
-                offset,
-                SourceKind::Request,
-                "a request comes in",
-            )),
-            _ => value,
-        }
+        Self::named_source(frame, offset, &full)
+    }
+
+    /// What a library has at a name, with where its data comes from.
+    pub(super) fn named_source(frame: &Frame<'a>, offset: u32, full: &str) -> Value {
+        let (kind, message) = match full {
+            "os.environ" | "os.environb" => (SourceKind::Credential, "the environment is read"),
+            "sys.argv" => (SourceKind::Argument, "arguments of the command line"),
+            "flask.request" | "bottle.request" => (SourceKind::Request, "a request comes in"),
+            _ => return Value::named(full),
+        };
+        Value::named(full).with_taint(&Self::source(frame, offset, kind, message))
     }
 
     /// An attribute of a class of the node, or of one that it is made of.
@@ -228,6 +230,27 @@ impl<'a> Reader<'a> {
         self.bases[class].iter().find_map(|base| match base.what {
             What::Class(above) if above != class => {
                 self.attribute_of_class(above, attribute, object, depth + 1)
+            }
+            _ => None,
+        })
+    }
+
+    /// A method that an object has of a library's class, if rules speak of it.
+    fn inherited(&self, class: ClassId, attribute: &str, depth: u8) -> Option<String> {
+        // Whoever says which classes a pickle may name has thought of it.
+        let restricted = self.program.classes[class]
+            .methods
+            .contains_key("find_class");
+        if restricted || depth > 8 {
+            return None;
+        }
+        self.bases[class].iter().find_map(|base| match &base.what {
+            What::Class(above) if *above != class => self.inherited(*above, attribute, depth + 1),
+            What::Name(name) if !name.starts_with('?') => {
+                let full = format!("{name}().{attribute}");
+                let known = rules::call_rules(&full).next().is_some()
+                    || rules::flow_rules(&full).next().is_some();
+                known.then_some(full)
             }
             _ => None,
         })

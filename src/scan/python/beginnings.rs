@@ -10,6 +10,7 @@ use super::reader::Reader;
 use super::rules::{CallSite, credentials, network};
 use super::scope::Frame;
 use super::taint::{SourceKind, Taint};
+use super::unpacking;
 use super::values::{UNKNOWN_PART, Value};
 
 /// Functions that decode what nobody can read.
@@ -82,6 +83,17 @@ const PLAIN_FACTS: &[&str] = &[
     "socket.gethostbyname",
 ];
 
+/// Functions that give what is the owner's alone.
+const PRIVATE: &[&str] = &[
+    "keyring.get_password",
+    "browser_cookie3.load",
+    "browser_cookie3.chrome",
+    "PIL.ImageGrab.grab",
+    "pyperclip.paste",
+    "win32crypt.CryptUnprotectData",
+    "pyautogui.screenshot",
+];
+
 impl<'a> Reader<'a> {
     /// Data that begins with this call.
     pub(super) fn beginning(
@@ -112,7 +124,9 @@ impl<'a> Reader<'a> {
         }
         if DECODING.contains(name) {
             let first = call.argument(0, "s");
-            let known = first.and_then(|v| constants::decode_with(name, v));
+            let known = first.and_then(|v| {
+                constants::decode_with(name, v).or_else(|| unpacking::unpack_with(name, v))
+            });
             let coding = call.text(1, "encoding");
             let known = known.or_else(|| match (name, &coding) {
                 ("codecs.decode", Some(coding)) => constants::recode(first?, coding),
@@ -157,19 +171,18 @@ impl<'a> Reader<'a> {
                 let text = call.text(0, "key");
                 Some(self.variable_of_environment(frame, offset, text.as_deref()))
             }
+            "huggingface_hub.get_token"
+            | "huggingface_hub.utils.get_token"
+            | "huggingface_hub.HfFolder.get_token" => {
+                Some(result.with_taint(&source(SourceKind::Secret, "a token is read")))
+            }
             "builtins.input"
             | "builtins.raw_input"
             | "argparse.ArgumentParser().parse_args"
             | "argparse.ArgumentParser().parse_known_args" => {
                 Some(result.with_taint(&source(SourceKind::Argument, "an argument comes in")))
             }
-            "keyring.get_password"
-            | "browser_cookie3.load"
-            | "browser_cookie3.chrome"
-            | "PIL.ImageGrab.grab"
-            | "pyperclip.paste"
-            | "win32crypt.CryptUnprotectData"
-            | "pyautogui.screenshot" => Some(
+            _ if PRIVATE.contains(&name) => Some(
                 result.with_taint(&source(SourceKind::Credential, "something private is read")),
             ),
             _ if name.ends_with(".read_text") || name.ends_with(".read_bytes") => {

@@ -61,6 +61,12 @@ impl<'a> Reader<'a> {
         let arguments = self.arguments_of(frame, call);
         self.note_opened(frame, call, &callee, &arguments);
         let value = self.invoke(frame, offset, &callee, receiver.as_ref(), &arguments, false);
+        let value = match &*call.func {
+            Expr::Attribute(method) => self
+                .pass_queue(frame, method, receiver.as_ref(), &arguments)
+                .unwrap_or(value),
+            _ => value,
+        };
         self.note_route_call(frame, offset, &callee, &arguments);
         // A list that is added to holds what is added.
         if let Expr::Attribute(attribute) = &*call.func {
@@ -245,6 +251,11 @@ impl<'a> Reader<'a> {
             }
             inner
         };
+        for item in arguments.positional.iter().filter(|_| over) {
+            for item in item.items().unwrap_or_default() {
+                self.tell_reference(frame, offset, item);
+            }
+        }
         let positional: Vec<Value> = arguments.positional.clone();
         for (at, value) in positional.iter().enumerate() {
             if is_callable(value) {
@@ -303,6 +314,7 @@ impl<'a> Reader<'a> {
             self.follow_into(frame, offset, &site, rule);
         }
         self.judge_texts(frame, offset, &site);
+        self.note_run_text(frame, offset, &site);
         if name == "builtins.open" && !passed {
             let mode = site
                 .argument(1, "mode")

@@ -65,3 +65,35 @@ pub(super) fn sounds_like_a_check(name: &str) -> bool {
     .any(|w| last.contains(w));
     subject && verb
 }
+
+/// Whether a pattern begins with anything, or is about any address: `^.+`, `^https?://.*$`.
+pub(super) fn lets_all_through(pattern: &str) -> bool {
+    let plain = pattern.replace("\\/", "/");
+    let start = plain.trim_start_matches(['r', '"', '\'', '^', '(', '?', ':']);
+    let rest = start.strip_prefix("http").map_or(start, |address| {
+        address.trim_start_matches(['s', '?', '(', ')', ':', '/', '|'])
+    });
+    [".+", ".*", "\\S+", "[^\\s]+"]
+        .iter()
+        .any(|a| rest.starts_with(a))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_of_anything_checks_nothing() {
+        for pattern in [
+            "^.+$",
+            "r'^(.+@|ssh://).+:.+$'",
+            "^https?://.*$",
+            r"https?:\/\/\S+$",
+        ] {
+            assert!(lets_all_through(pattern), "{pattern}");
+        }
+        for pattern in [r"^https://github\.com/.*$", r"^[\w-]+$", r"[a-z]+\.png$"] {
+            assert!(!lets_all_through(pattern), "{pattern}");
+        }
+    }
+}

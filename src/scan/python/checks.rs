@@ -2,7 +2,9 @@
 
 use ruff_python_ast::{BoolOp, CmpOp, Expr, ExprCall, ExprCompare, UnaryOp};
 
-use super::check_words::{bits_of_prefix, is_call_of, quiet_text, sounds_like_a_check};
+use super::check_words::{
+    bits_of_prefix, is_call_of, lets_all_through, quiet_text, sounds_like_a_check,
+};
 use super::dependencies::Fact;
 use super::module::Binding;
 use super::reader::Reader;
@@ -241,7 +243,12 @@ impl<'a> Reader<'a> {
                         || first
                             .and_then(quiet_text)
                             .is_none_or(|p| p.ends_with('$') || p.ends_with("\\Z"));
-                    if whole {
+                    let compiled = self.slice_of(frame, &attribute.value);
+                    let compiled = frame.handles.iter().rev().find(|(h, _)| h == compiled);
+                    let pattern = first
+                        .and_then(quiet_text)
+                        .or(compiled.map(|(_, pattern)| pattern.as_str()));
+                    if whole && !pattern.is_some_and(lets_all_through) {
                         test.holds.add(&taint, cleared::ALL);
                     }
                     return test;

@@ -14,7 +14,7 @@ use super::values::{Value, What};
 use crate::scan::finding::Severity;
 
 impl<'a> Reader<'a> {
-    fn slice_of(&self, frame: &Frame<'a>, expr: &Expr) -> &'a str {
+    pub(super) fn slice_of(&self, frame: &Frame<'a>, expr: &Expr) -> &'a str {
         let text = &self.program.modules[frame.module].source.text;
         text.get(expr.range().to_std_range()).unwrap_or("")
     }
@@ -72,6 +72,12 @@ impl<'a> Reader<'a> {
                 None => None,
             };
             if let Some(key) = key {
+                let hit = Hit::of(
+                    &network::PY_DOWNLOAD,
+                    "What comes from the network is written to a file.",
+                );
+                let offset = offset_of(call.range().start());
+                self.tell(frame.module, offset, hit, Vec::new());
                 self.tell_program(frame, call, &key);
                 let path = frame
                     .handles
@@ -104,7 +110,9 @@ impl<'a> Reader<'a> {
     }
 
     /// Tells if what is downloaded is a program, by its name.
-    fn tell_program(&mut self, frame: &Frame<'a>, call: &'a ExprCall, name: &str) {
+    fn tell_program(&mut self, frame: &mut Frame<'a>, call: &'a ExprCall, name: &str) {
+        let known = self.look_up(frame, name).as_text();
+        let name = known.as_deref().unwrap_or(name);
         let plain = name.trim_matches(['"', '\'']).to_ascii_lowercase();
         let programs = [
             ".exe", ".dll", ".scr", ".bat", ".cmd", ".ps1", ".vbs", ".msi", ".sh", ".so", ".dylib",

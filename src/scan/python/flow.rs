@@ -2,13 +2,13 @@
 
 use std::rc::Rc;
 
-use super::dependencies::Fact;
+use super::dependencies::{Fact, Reading};
 use super::reader::Reader;
 use super::rules::{Argument, CallSite, FlowRule, Sink, cmd_exec, command_lines, verdicts};
 use super::scope::Frame;
-use super::summary::{ParameterSink, effects};
+use super::summary::{ParameterSink, Summary, effects};
 use super::taint::{Origin, OriginId, Place, SourceKind, Step, Taint};
-use super::values::{FunctionId, Value};
+use super::values::{FunctionId, Value, What};
 
 /// A way through more calls than this is not followed.
 const MOST_CALLS: usize = 8;
@@ -104,18 +104,32 @@ impl<'a> Reader<'a> {
                 continue;
             }
             let rule = told_only(rule, value, origin);
-            if let OriginId::Parameter(parameter) = origin.id {
-                frame.summary.add_sink(ParameterSink {
+            let sink = |parameter| ParameterSink {
+                parameter,
+                rule,
+                name: Rc::from(name),
+                place,
+                cleared,
+                through: Vec::new(),
+            };
+            match origin.id {
+                OriginId::Parameter(parameter) => {
+                    frame.summary.add_sink(sink(parameter));
+                    continue;
+                }
+                OriginId::Outer {
+                    function,
                     parameter,
-                    rule,
-                    name: Rc::from(name),
-                    place,
-                    cleared,
-                    through: Vec::new(),
-                });
-                continue;
+                } => {
+                    self.add_closure_sink(frame, function, sink(parameter));
+                    continue;
+                }
+                OriginId::Place { .. } => {}
             }
-            let Some(hit) = verdicts::judge_flow(rule, name, origin.kind) else {
+            let at_import = frame.function.is_none();
+            let hit = verdicts::judge_flow(rule, name, origin.kind)
+                .or_else(|| verdicts::judge_at_import(rule, origin.kind).filter(|_| at_import));
+            let Some(hit) = hit else {
                 continue;
             };
             let mut steps = told_steps(origin);
@@ -159,6 +173,11 @@ impl<'a> Reader<'a> {
         }
         let message = format!("comes back from {name}()");
         let returned = substitute(&summary.returns, arguments, place, &message, 0);
+        let own = frame.function.and_then(|f| u32::try_from(f).ok());
+        let returned = match own {
+            Some(own) => returned.map_taints(&|taint| taint.as_own(own)),
+            None => returned,
+        };
         let lower = name.to_ascii_lowercase();
         if lower.contains("sanitize") || lower.contains("safe_filename") {
             let taint = returned.taint.clear(super::taint::cleared::PATH);
@@ -168,6 +187,28 @@ impl<'a> Reader<'a> {
             };
         }
         returned
+    }
+
+    /// A function that stands in `function` hands its parameter to a sink.
+    fn add_closure_sink(&mut self, frame: &Frame<'a>, function: u32, sink: ParameterSink) {
+        let function = function as FunctionId;
+        let mut around = frame.function;
+        while let Some(id) = around.filter(|id| *id != function) {
+            around = self.program.functions[id].parent;
+        }
+        // What came back from there to elsewhere is no longer its parameter.
+        if around.is_none() {
+            return;
+        }
+        let known = self
+            .closure_sinks
+            .entry(function)
+            .or_insert(Summary::NOTHING);
+        let before = known.sinks.len();
+        known.add_sink(sink);
+        if known.sinks.len() != before {
+            self.noted.read_again(Reading::Function(function));
+        }
     }
 
     fn pass_on(
@@ -184,16 +225,29 @@ impl<'a> Reader<'a> {
             return;
         }
         let step: Rc<str> = Rc::from(format!("is given to {name}()"));
-        if let OriginId::Parameter(parameter) = origin.id {
-            let mut through = vec![(place, step)];
+        let passed = |parameter| {
+            let mut through = vec![(place, step.clone())];
             through.extend(sink.through.iter().cloned());
-            frame.summary.add_sink(ParameterSink {
+            ParameterSink {
                 parameter,
                 through,
                 cleared,
                 ..sink.clone()
-            });
-            return;
+            }
+        };
+        match origin.id {
+            OriginId::Parameter(parameter) => {
+                frame.summary.add_sink(passed(parameter));
+                return;
+            }
+            OriginId::Outer {
+                function,
+                parameter,
+            } => {
+                self.add_closure_sink(frame, function, passed(parameter));
+                return;
+            }
+            OriginId::Place { .. } => {}
         }
         let Some(hit) = verdicts::judge_flow(sink.rule, &sink.name, origin.kind) else {
             return;
@@ -238,18 +292,17 @@ fn substitute(value: &Value, arguments: &[Value], place: Place, message: &str, d
                     taint = taint.join(&passed.passed(place, message));
                 }
             }
-            OriginId::Place { .. } => {
+            OriginId::Place { .. } | OriginId::Outer { .. } => {
                 let own = Taint::from(origin.clone());
                 taint = taint.join(&own.passed(place, message));
             }
         }
     }
-    use super::values::What;
     // A parameter that is a part of a list is what it was given: `["pip"] + words`.
     let given = |v: &Value| match (&v.what, v.taint.origins()) {
         (What::Name(name), [origin]) if name.starts_with('?') => match origin.id {
             OriginId::Parameter(p) => arguments.get(usize::from(p)).cloned(),
-            OriginId::Place { .. } => None,
+            OriginId::Place { .. } | OriginId::Outer { .. } => None,
         },
         _ => None,
     };
@@ -296,18 +349,18 @@ fn effect_of(sink: Sink) -> u8 {
         Sink::Command | Sink::Code => effects::RUNS,
         Sink::Url => effects::CONNECTS,
         Sink::ReadPath | Sink::ServePath => effects::READS,
-        Sink::Import | Sink::Deser | Sink::Send | Sink::Word => 0,
+        Sink::Import | Sink::Deser | Sink::Formula | Sink::Send | Sink::Word => 0,
     }
 }
 
-/// Whether an address begins with a constant host: `f"https://host/{name}"`.
+/// Whether an address begins with a constant host, whatever it is: `f"https://host/{name}"`.
 fn has_fixed_host(value: &Value) -> bool {
-    let Some(text) = value.as_text() else {
-        return false;
-    };
-    let Some((_, rest)) = text.split_once("://") else {
-        return false;
-    };
-    let host_end = rest.find(['/', '?', '#']);
-    host_end.is_some_and(|end| !rest[..end].contains(super::values::UNKNOWN_PART) && end > 0)
+    value.alternatives().iter().all(|what| match what {
+        What::Text(text, _) => text.split_once("://").is_some_and(|(_, rest)| {
+            let host_end = rest.find(['/', '?', '#']);
+            host_end
+                .is_some_and(|end| !rest[..end].contains(super::values::UNKNOWN_PART) && end > 0)
+        }),
+        _ => false,
+    })
 }

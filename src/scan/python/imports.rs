@@ -1,10 +1,13 @@
 //! What an import binds.
 
+use ruff_text_size::Ranged as _;
+
 use super::dependencies::Fact;
 use super::module::Imported;
 use super::names;
 use super::reader::Reader;
 use super::scope::Frame;
+use super::source::offset_of;
 use super::values::{Value, What};
 
 impl<'a> Reader<'a> {
@@ -74,7 +77,9 @@ impl<'a> Reader<'a> {
                     },
                 },
                 Imported::Library(library) => {
-                    Value::named(&names::canonical(&format!("{library}.{name}")))
+                    let full = names::canonical(&format!("{library}.{name}"));
+                    let offset = offset_of(alias.range().start());
+                    Self::named_source(frame, offset, &full)
                 }
             };
             let bound = alias.asname.as_ref().map_or(name, |n| n.as_str());

@@ -130,6 +130,9 @@ impl<'a> Reader<'a> {
             self.tell(frame.module, offset, hit, Vec::new());
         }
         let taint = Self::source(frame, offset, kind, "a variable of the environment is read");
+        if matches!(name, Some("HOME" | "USERPROFILE")) {
+            return Value::text("~", true).with_taint(&taint);
+        }
         Value::named("os.environ[]").with_taint(&taint)
     }
 

@@ -94,6 +94,12 @@ const PASSES: &[&str] = &[
     "types.FunctionType",
     "pickle.dumps",
     "base64.b64encode",
+    "base64.b32encode",
+    "base64.b16encode",
+    "base64.b85encode",
+    "binascii.hexlify",
+    "binascii.b2a_base64",
+    "gzip.compress",
     "zlib.compress",
     "base64.urlsafe_b64encode",
     "collections.OrderedDict",
@@ -222,9 +228,9 @@ impl<'a> Reader<'a> {
                     .map(|(k, v)| (Value::literal(k), v.clone()));
                 Value::dict(pairs.collect())
             }
-            "pathlib.Path.home" | "pathlib.Path.cwd" => {
-                Value::text(&UNKNOWN_PART.to_string(), true)
-            }
+            "pathlib.Path.home" => Value::text("~", true),
+            "shutil.which" => call.positional.first().cloned().unwrap_or(Value::UNKNOWN),
+            "pathlib.Path.cwd" => Value::text(&UNKNOWN_PART.to_string(), true),
             _ => Value::named(&format!("{name}()")).with_taint(&taint),
         }
     }

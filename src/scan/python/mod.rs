@@ -7,10 +7,11 @@
 //! | how bytes become text, and what is odd about them | [`decode`], [`tokens`] |
 //! | which file an import means | [`module`] |
 //! | what an expression is | [`expressions`], [`attributes`], [`items`], [`constants`] |
+//! | what is done with texts that are run as Python | [`nested`]; how constants are unpacked, [`unpacking`] |
 //! | what a call gives back | [`library`], [`texts`]; what it reaches by name, [`reflection`] |
 //! | what statements change | [`statements`], [`assignments`], [`imports`] |
 //! | where data comes from, and what a check rules out | [`beginnings`], [`checks`] and [`check_words`], [`taint`] |
-//! | how data passes calls | [`summary`], [`flow`] |
+//! | how data passes calls | [`summary`], [`flow`]; queues, [`queues`] |
 //! | who calls a node's functions from outside | [`routes`], [`node_classes`] |
 //!
 //! A function is read again whenever something that it looked at has changed ([`dependencies`]),
@@ -34,7 +35,9 @@ mod library;
 mod module;
 mod named;
 mod names;
+mod nested;
 mod node_classes;
+mod queues;
 mod reader;
 mod reflection;
 mod routes;
@@ -46,6 +49,7 @@ mod summary;
 mod taint;
 mod texts;
 mod tokens;
+mod unpacking;
 mod values;
 
 #[cfg(test)]
@@ -74,6 +78,15 @@ pub(crate) struct PythonSource {
 /// A source that is nested as deeply as Python itself allows takes about a kilobyte of stack for
 /// each level: callers give it a thread with a large one.
 pub(crate) fn scan_python(files: &[PythonSource], begin: &mut dyn FnMut(&str)) -> Vec<Finding> {
+    scan_sources(files, begin, &mut { nested::MOST_TEXTS })
+}
+
+/// The same; `texts_left` is how many texts that are run may still be read.
+fn scan_sources(
+    files: &[PythonSource],
+    begin: &mut dyn FnMut(&str),
+    texts_left: &mut usize,
+) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut modules = Vec::new();
     for file in files {
@@ -94,6 +107,11 @@ pub(crate) fn scan_python(files: &[PythonSource], begin: &mut dyn FnMut(&str)) -
         ));
     }
     findings.extend(reader.findings());
+    findings.extend(nested::scan_run_texts(
+        &program,
+        &reader.run_texts,
+        texts_left,
+    ));
     findings
 }
 

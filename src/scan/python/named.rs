@@ -3,7 +3,8 @@
 use super::expressions::join_path;
 use super::reader::Reader;
 use super::rules::{
-    self, CallSite, Sink, addresses, credentials, files, intent, network, persistence, verdicts,
+    self, CallSite, Sink, addresses, credentials, files, intent, network, owner_files, persistence,
+    verdicts,
 };
 use super::scope::Frame;
 use super::source::Hit;
@@ -72,6 +73,9 @@ impl<'a> Reader<'a> {
                 intent::judge_text(text, runs || opens),
                 paths
                     .then(|| persistence::judge_path(text, written, !mode.contains('b')))
+                    .flatten(),
+                (writing_method || opens && written)
+                    .then(|| owner_files::judge_written(text))
                     .flatten(),
                 paths
                     .then(|| credentials::secret_file(text))

@@ -7,6 +7,7 @@ use rustc_hash::FxHashMap as HashMap;
 
 use super::dependencies::{Fact, Noted, Reading};
 use super::module::{Binding, Definition, Program};
+use super::nested::RunTexts;
 use super::routes::Route;
 use super::scope::{Frame, Variables};
 use super::source::Hit;
@@ -59,6 +60,11 @@ pub(super) struct Reader<'a> {
     pub summaries: Vec<Summary>,
     pub entries: HashMap<FunctionId, Entry>,
     pub routes: BTreeMap<(ModuleId, u32), Route>,
+    pub run_texts: RunTexts,
+    /// What queues hold, by module and name.
+    pub queues: HashMap<(ModuleId, &'a str), Value>,
+    /// Sinks that functions reach with parameters of the function that they stand in.
+    pub closure_sinks: HashMap<FunctionId, Summary>,
     pub noted: Noted,
     /// What each reading found, which the next one replaces.
     found: HashMap<Reading, Found>,
@@ -84,6 +90,9 @@ impl<'a> Reader<'a> {
             summaries: vec![Summary::NOTHING; program.functions.len()],
             entries: HashMap::default(),
             routes: BTreeMap::new(),
+            run_texts: RunTexts::new(),
+            queues: HashMap::default(),
+            closure_sinks: HashMap::default(),
             noted: Noted::default(),
             found: HashMap::default(),
             readings: HashMap::default(),
@@ -210,7 +219,14 @@ impl<'a> Reader<'a> {
                 frame.add_returned(&value);
             }
         }
-        frame.summary.returns = frame.returned.take().unwrap_or(Value::UNKNOWN);
+        let returned = frame.returned.take().unwrap_or(Value::UNKNOWN);
+        let own = u32::try_from(id).unwrap_or(u32::MAX);
+        frame.summary.returns = returned.map_taints(&|taint| taint.as_own(own));
+        if let Some(inner) = self.closure_sinks.get(&id) {
+            for sink in &inner.sinks {
+                frame.summary.add_sink(sink.clone());
+            }
+        }
         // A summary only grows, so that functions that call each other come to an end.
         frame.summary.returns = self.summaries[id].returns.join(&frame.summary.returns);
         if frame.summary.differs(&self.summaries[id]) {
@@ -221,8 +237,9 @@ impl<'a> Reader<'a> {
             return;
         }
         let mut variables = frame.state.variables;
+        let outer = u32::try_from(id).unwrap_or(u32::MAX);
         for value in variables.values_mut() {
-            value.taint = value.taint.without_parameters();
+            *value = value.map_taints(&|taint| taint.as_outer(outer));
         }
         if self.captured.get(&id) != Some(&variables) {
             self.captured.insert(id, variables);

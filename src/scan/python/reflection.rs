@@ -29,6 +29,14 @@ impl<'a> Reader<'a> {
                 let value = self.attribute_by_text(frame, offset, base, key)?;
                 Some(fallback.map_or(value.clone(), |f| value.join(&f)))
             }
+            // Pairs of names and members: a dict of them is the module's.
+            "inspect.getmembers" => first?
+                .name()
+                .map(|n| Value::named(&format!("{n}.__dict__"))),
+            "builtins.dict" => first?
+                .name()
+                .filter(|n| n.ends_with(".__dict__"))
+                .map(Value::named),
             "builtins.globals" | "builtins.locals" => Some(Value::named(NAMESPACE)),
             "builtins.vars" => match first {
                 None => Some(Value::named(NAMESPACE)),
@@ -41,6 +49,11 @@ impl<'a> Reader<'a> {
                 }
                 self.imported_by_text(frame, offset, name, key)
             }
+            "importlib.util.find_spec" => {
+                let key = first.filter(|_| call.positional.len() == 1)?;
+                self.imported_by_text(frame, offset, name, key)
+            }
+            "importlib.util.module_from_spec" => Some(Value::named(first?.name()?)),
             "pkgutil.resolve_name"
             | "pydoc.locate"
             | "django.utils.module_loading.import_string"

@@ -6,7 +6,6 @@ use ruff_python_ast::{
 };
 use ruff_text_size::Ranged;
 
-use super::assignments::bind_pattern;
 use super::calls::Arguments;
 use super::dependencies::Fact;
 use super::expressions::{binary_of, element_of};
@@ -148,7 +147,7 @@ impl<'a> Reader<'a> {
         let before = frame.state.clone();
         for case in &choice.cases {
             let mut inner = std::mem::replace(&mut frame.state, before.clone());
-            bind_pattern(frame, &case.pattern, &subject);
+            self.bind_pattern(frame, &case.pattern, &subject);
             if let Some(guard) = &case.guard {
                 self.value_of(frame, guard);
             }

@@ -77,7 +77,15 @@ pub(super) mod cleared {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum OriginId {
     Parameter(u16),
-    Place { module: u32, offset: u32 },
+    /// A parameter of the function that this one stands in.
+    Outer {
+        function: u32,
+        parameter: u16,
+    },
+    Place {
+        module: u32,
+        offset: u32,
+    },
 }
 
 /// A place that data passes.
@@ -274,6 +282,39 @@ impl Taint {
                 ..o.clone()
             },
             _ => o.clone(),
+        };
+        Taint(Some(Rc::new(self.origins().iter().map(one).collect())))
+    }
+
+    /// Returns it as functions see it that stand in `function`.
+    pub(super) fn as_outer(&self, function: u32) -> Taint {
+        self.map_ids(|id| match id {
+            OriginId::Parameter(parameter) => OriginId::Outer {
+                function,
+                parameter,
+            },
+            other => other,
+        })
+    }
+
+    /// Returns it as `function` itself sees it.
+    pub(super) fn as_own(&self, of: u32) -> Taint {
+        self.map_ids(|id| match id {
+            OriginId::Outer {
+                function,
+                parameter,
+            } if function == of => OriginId::Parameter(parameter),
+            other => other,
+        })
+    }
+
+    fn map_ids(&self, change: impl Fn(OriginId) -> OriginId) -> Taint {
+        if !self.has(SourceKind::Parameter) {
+            return self.clone();
+        }
+        let one = |o: &Origin| Origin {
+            id: change(o.id),
+            ..o.clone()
         };
         Taint(Some(Rc::new(self.origins().iter().map(one).collect())))
     }

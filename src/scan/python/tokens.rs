@@ -7,7 +7,7 @@ use ruff_python_parser::{Mode, lexer};
 use ruff_text_size::Ranged;
 use unicode_normalization::UnicodeNormalization as _;
 
-use super::rules::{carriers, obfuscation};
+use super::rules::{carriers, intent, obfuscation};
 use super::source::{Hit, offset_of};
 
 /// CPython gives up at some thousands of nested expressions, and at a hundred of blocks
@@ -113,6 +113,12 @@ pub(super) fn judge_tokens(text: &str, tokens: &[Token]) -> Vec<(u32, Hit)> {
                         Hit::of(&obfuscation::PY_LOOKALIKE_NAME, message),
                     ));
                 }
+            }
+            TokenKind::String | TokenKind::FStringMiddle
+                if intent::names_a_pool(text.get(range.to_std_range()).unwrap_or("")) =>
+            {
+                let hit = Hit::of(&intent::PY_MINER, "A pool of miners of coins is named.");
+                odd.push((offset_of(range.start()), hit));
             }
             TokenKind::String if !blob && range.len().to_usize() > BLOB => {
                 let literal = text.get(range.to_std_range()).unwrap_or("");

@@ -164,6 +164,25 @@ impl Value {
         self
     }
 
+    /// Returns it with the taint of each part changed.
+    pub(super) fn map_taints(&self, change: &dyn Fn(&Taint) -> Taint) -> Value {
+        let what = match &self.what {
+            What::List(items, weight) if !self.taint.is_none() => {
+                let items = items.iter().map(|v| v.map_taints(change));
+                What::List(Rc::new(items.collect()), *weight)
+            }
+            What::Dict(items, weight) if !self.taint.is_none() => {
+                let pair = |(k, v): &(Value, Value)| (k.clone(), v.map_taints(change));
+                What::Dict(Rc::new(items.iter().map(pair).collect()), *weight)
+            }
+            what => what.clone(),
+        };
+        Value {
+            what,
+            taint: change(&self.taint),
+        }
+    }
+
     /// What it is in one way or another.
     pub(super) fn alternatives(&self) -> &[What] {
         match &self.what {

@@ -1,11 +1,13 @@
 //! The names that a pickle may have, as a table: each was read in its own library, and makes data
 //! whatever it is given.
 
+use super::estimators::SKLEARN;
 use super::globals::Allowed::{self, Call, Class, Named, Storage};
 use super::globals::{Check, Shape};
+use super::torch_modules::MODULES;
 
-const PLAIN: Allowed = Class(Shape::Plain);
-const DICT: Allowed = Class(Shape::Dict);
+pub(super) const PLAIN: Allowed = Class(Shape::Plain);
+pub(super) const DICT: Allowed = Class(Shape::Dict);
 
 /// A module, what its names are, and the names with spaces between them.
 pub(super) type Row = (&'static str, Allowed, &'static str);
@@ -69,10 +71,13 @@ const PYTHON: &[Row] = &[
         PLAIN,
         "PurePath PurePosixPath PureWindowsPath Path PosixPath WindowsPath",
     ),
+    ("random", PLAIN, "Random"),
+    ("zoneinfo", PLAIN, "ZoneInfo ZoneInfo._unpickle"),
+    ("enum", Named, "Enum IntEnum StrEnum Flag IntFlag"),
     ("typing", Named, "Any Dict List Tuple Optional Union"),
 ];
 
-/// The names of NumPy, SciPy, joblib and scikit-learn whose making is data alone. Sources: numpy's
+/// The names of NumPy, SciPy, joblib whose making is data alone. Sources: numpy's
 /// `_core/src/multiarray/methods.c` (`array_reduce`), `_core/numeric.py`, `random/_pickle.py`;
 /// joblib's `numpy_pickle.py`.
 const NUMPY: &[Row] = &[
@@ -92,6 +97,10 @@ const NUMPY: &[Row] = &[
     ("numpy.ma.core", Named, "MaskedArray"),
     ("numpy.ma", Named, "MaskedArray"),
     ("numpy", Named, "matrix recarray record"),
+    ("numpy.rec", Named, "recarray record"),
+    ("numpy.polynomial.polynomial", PLAIN, "Polynomial"),
+    ("numpy.polynomial.chebyshev", PLAIN, "Chebyshev"),
+    ("numpy.polynomial.legendre", PLAIN, "Legendre"),
     ("numpy.matrixlib.defmatrix", Named, "matrix"),
     (
         "numpy.random.bit_generator",
@@ -104,70 +113,114 @@ const NUMPY: &[Row] = &[
         "bool bool_ bool8 int8 int16 int32 int64 intc intp longlong uint8 uint16 uint32 uint64 \
          uintc uintp ulonglong float16 float32 float64 longdouble complex64 complex128 \
          clongdouble str_ bytes_ void object_ datetime64 timedelta64 number integer floating \
-         generic",
+         generic add subtract multiply divide maximum minimum exp log log1p expm1 sqrt square abs \
+         mean median sum std var max min",
     ),
     ("joblib.numpy_pickle", PLAIN, "NumpyArrayWrapper"),
     ("scipy.sparse._csr", PLAIN, "csr_matrix csr_array"),
     ("scipy.sparse._csc", PLAIN, "csc_matrix csc_array"),
     ("scipy.sparse._coo", PLAIN, "coo_matrix coo_array"),
+    ("scipy.sparse._lil", PLAIN, "lil_matrix lil_array"),
+    ("scipy.sparse._dok", DICT, "dok_matrix dok_array"),
+    ("scipy.sparse._dia", PLAIN, "dia_matrix dia_array"),
+    ("scipy.sparse._bsr", PLAIN, "bsr_matrix bsr_array"),
     ("scipy.sparse.csr", PLAIN, "csr_matrix"),
     ("scipy.sparse.csc", PLAIN, "csc_matrix"),
 ];
 
-/// Estimators of scikit-learn: a state of numbers, and no code of the file's.
-const SKLEARN: &[Row] = &[
-    ("sklearn.linear_model._base", PLAIN, "LinearRegression"),
+/// What pandas makes frames, indexes and times of. Sources: `_libs/internals.pyx`
+/// (`_unpickle_block`), `core/indexes/base.py` (`_new_Index`), `core/generic.py`
+/// (`NDFrame.__setstate__`), and the `__reduce__` of `_libs/tslibs`.
+const PANDAS: &[Row] = &[
     (
-        "sklearn.linear_model._ridge",
+        "pandas",
         PLAIN,
-        "Ridge RidgeClassifier",
+        "DataFrame Series Index MultiIndex RangeIndex CategoricalIndex DatetimeIndex \
+         TimedeltaIndex PeriodIndex IntervalIndex Categorical CategoricalDtype DatetimeTZDtype \
+         IntervalDtype PeriodDtype SparseDtype StringDtype BooleanDtype Int8Dtype Int16Dtype \
+         Int32Dtype Int64Dtype UInt8Dtype UInt16Dtype UInt32Dtype UInt64Dtype Float32Dtype \
+         Float64Dtype Interval Period",
+    ),
+    ("pandas", Class(Shape::Fixed), "NA NaT"),
+    (
+        "pandas.arrays",
+        PLAIN,
+        "BooleanArray IntegerArray FloatingArray DatetimeArray TimedeltaArray IntervalArray \
+         PeriodArray SparseArray StringArray NumpyExtensionArray",
+    ),
+    ("pandas.core.frame", PLAIN, "DataFrame"),
+    ("pandas.core.series", PLAIN, "Series"),
+    (
+        "pandas.core.internals.managers",
+        PLAIN,
+        "BlockManager SingleBlockManager",
+    ),
+    ("pandas.core.internals.blocks", PLAIN, "new_block"),
+    (
+        "pandas._libs.internals",
+        PLAIN,
+        "_unpickle_block BlockPlacement",
+    ),
+    ("pandas.core.indexes.base", PLAIN, "Index _new_Index"),
+    ("pandas.core.indexes.multi", PLAIN, "MultiIndex"),
+    ("pandas.core.indexes.range", PLAIN, "RangeIndex"),
+    (
+        "pandas.core.indexes.numeric",
+        PLAIN,
+        "Int64Index Float64Index UInt64Index",
     ),
     (
-        "sklearn.linear_model._logistic",
+        "pandas.core.indexes.datetimes",
         PLAIN,
-        "LogisticRegression",
+        "DatetimeIndex _new_DatetimeIndex",
+    ),
+    ("pandas.core.indexes.category", PLAIN, "CategoricalIndex"),
+    ("pandas.core.arrays.categorical", PLAIN, "Categorical"),
+    ("pandas.core.arrays.datetimes", PLAIN, "DatetimeArray"),
+    (
+        "pandas.core.arrays.integer",
+        PLAIN,
+        "IntegerArray Int64Dtype Int32Dtype",
     ),
     (
-        "sklearn.linear_model._coordinate_descent",
+        "pandas.core.arrays.boolean",
         PLAIN,
-        "Lasso ElasticNet",
+        "BooleanArray BooleanDtype",
     ),
     (
-        "sklearn.preprocessing._data",
+        "pandas.core.arrays.string_",
         PLAIN,
-        "StandardScaler MinMaxScaler RobustScaler",
+        "StringArray StringDtype",
     ),
     (
-        "sklearn.preprocessing._label",
+        "pandas.core.dtypes.dtypes",
         PLAIN,
-        "LabelEncoder LabelBinarizer",
+        "CategoricalDtype DatetimeTZDtype PeriodDtype IntervalDtype",
+    ),
+    ("pandas._libs.arrays", PLAIN, "__pyx_unpickle_NDArrayBacked"),
+    (
+        "pandas._libs.interval",
+        PLAIN,
+        "__pyx_unpickle_IntervalMixin",
+    ),
+    ("pandas._libs.sparse", PLAIN, "IntIndex BlockIndex"),
+    ("pandas._libs.tslibs.nattype", PLAIN, "_nat_unpickle"),
+    (
+        "pandas._libs.tslibs.timedeltas",
+        PLAIN,
+        "_timedelta_unpickle",
     ),
     (
-        "sklearn.preprocessing._encoders",
+        "pandas._libs.tslibs.timestamps",
         PLAIN,
-        "OneHotEncoder OrdinalEncoder",
-    ),
-    ("sklearn.decomposition._pca", PLAIN, "PCA"),
-    ("sklearn.cluster._kmeans", PLAIN, "KMeans MiniBatchKMeans"),
-    ("sklearn.svm._classes", PLAIN, "SVC SVR LinearSVC LinearSVR"),
-    (
-        "sklearn.tree._classes",
-        PLAIN,
-        "DecisionTreeClassifier DecisionTreeRegressor",
-    ),
-    ("sklearn.tree._tree", PLAIN, "Tree"),
-    (
-        "sklearn.ensemble._forest",
-        PLAIN,
-        "RandomForestClassifier RandomForestRegressor",
+        "_unpickle_timestamp",
     ),
     (
-        "sklearn.neighbors._classification",
+        "pandas._libs.tslibs.offsets",
         PLAIN,
-        "KNeighborsClassifier",
+        "Day Hour Minute Second Week MonthEnd MonthBegin QuarterEnd QuarterBegin YearEnd \
+         YearBegin BusinessDay",
     ),
-    ("sklearn.naive_bayes", PLAIN, "GaussianNB MultinomialNB"),
-    ("sklearn.pipeline", PLAIN, "Pipeline"),
 ];
 
 /// The names of torch that make tensors, and of what trainers leave in checkpoints. Sources:
@@ -195,46 +248,6 @@ const TORCH: &[Row] = &[
     ("torch", PLAIN, "Size device Tensor"),
     ("torch.nn.parameter", PLAIN, "Parameter Buffer"),
     ("torch.torch_version", PLAIN, "TorchVersion"),
-    (
-        "torch.nn.modules.container",
-        PLAIN,
-        "ParameterDict ParameterList Sequential ModuleList ModuleDict",
-    ),
-    (
-        "torch.nn.modules.conv",
-        PLAIN,
-        "Conv1d Conv2d Conv3d ConvTranspose1d ConvTranspose2d",
-    ),
-    ("torch.nn.modules.linear", PLAIN, "Linear Identity"),
-    (
-        "torch.nn.modules.activation",
-        PLAIN,
-        "ReLU ReLU6 LeakyReLU PReLU SiLU GELU ELU Sigmoid Tanh Softmax Hardswish Mish",
-    ),
-    (
-        "torch.nn.modules.batchnorm",
-        PLAIN,
-        "BatchNorm1d BatchNorm2d",
-    ),
-    (
-        "torch.nn.modules.normalization",
-        PLAIN,
-        "LayerNorm GroupNorm",
-    ),
-    (
-        "torch.nn.modules.pooling",
-        PLAIN,
-        "MaxPool2d AvgPool2d AdaptiveAvgPool2d",
-    ),
-    ("torch.nn.modules.upsampling", PLAIN, "Upsample"),
-    ("torch.nn.modules.dropout", PLAIN, "Dropout Dropout2d"),
-    ("torch.nn.modules.sparse", PLAIN, "Embedding"),
-    (
-        "torch.nn.modules.padding",
-        PLAIN,
-        "ReflectionPad2d ReplicationPad2d ZeroPad2d",
-    ),
-    ("torch.nn.modules.pixelshuffle", PLAIN, "PixelShuffle"),
     ("torch.serialization", Class(Shape::Fixed), "_get_layout"),
     (
         "torch",
@@ -320,4 +333,4 @@ const TORCH: &[Row] = &[
 ];
 
 /// All of them.
-pub(super) const TABLES: [&[Row]; 4] = [PYTHON, NUMPY, TORCH, SKLEARN];
+pub(super) const TABLES: [&[Row]; 6] = [PYTHON, NUMPY, PANDAS, TORCH, MODULES, SKLEARN];

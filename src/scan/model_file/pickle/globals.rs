@@ -70,6 +70,7 @@ pub(super) fn present_module(module: &str) -> std::borrow::Cow<'_, str> {
         "__builtin__" => "builtins".into(),
         "copy_reg" => "copyreg".into(),
         "commands" => "subprocess".into(),
+        "exceptions" => "builtins".into(),
         "cPickle" => "pickle".into(),
         _ => match module.strip_prefix("numpy._core") {
             Some(rest) => format!("numpy.core{rest}").into(),

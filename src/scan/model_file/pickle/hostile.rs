@@ -48,6 +48,7 @@ const NAMES: &[(&str, &str)] = &[
     ("_operator", "attrgetter methodcaller call"),
     ("itertools", "starmap"),
     ("_codecs", "lookup register decode register_error"),
+    ("uuid", "_get_command_stdout _popen"),
     ("logging", "FileHandler _acquireLock Handler basicConfig"),
     ("copyreg", "pickle constructor add_extension"),
     ("string", "Formatter Template"),

@@ -5,6 +5,7 @@ mod archives;
 mod corpus;
 mod evasions;
 mod formats;
+mod libraries;
 mod mutations;
 mod pickles;
 

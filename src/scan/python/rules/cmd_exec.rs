@@ -1,6 +1,6 @@
 //! Code that starts programs.
 
-use super::command_lines::{PY_DESTROY_COMMAND, excerpt, hostile};
+use super::command_lines::{self, PY_DESTROY_COMMAND, excerpt, hostile};
 use super::{Argument, CallRule, CallSite, FlowRule, Sink};
 use crate::scan::finding::{Category, Intent, Severity};
 use crate::scan::python::source::Hit;
@@ -19,6 +19,7 @@ pub(in crate::scan) const PY_SUBPROCESS: Rule = Rule {
     fix: "Pass a list of constant words, and accept it where the program is known.",
     examples: &[
         Example::found("import subprocess as sp\nsp.run(['true'])\n"),
+        Example::found("import subprocess\nsubprocess.run(['ffmpeg', '-i', 'a', 'b'])\n"),
         Example::found("from subprocess import Popen\nPopen(words)\n"),
         Example::found("import asyncio\nasyncio.create_subprocess_exec('true')\n"),
         Example::twin("import subprocess\nraise subprocess.CalledProcessError(1, 'x')\n"),
@@ -249,6 +250,9 @@ fn judge_line(call: &CallSite<'_>, shell: bool) -> Hit {
         format!(": `{}`", excerpt(&line))
     };
     let hit = Hit::of(rule, format!("{}() {how}{told}.", call.shown()));
+    if !shell && argument.is_some_and(command_lines::only_asks) {
+        return hit.at(Severity::Low);
+    }
     let silent = is_silent(call);
     let hit = if silent {
         hit.with_intent(Intent::SilentSpawn)

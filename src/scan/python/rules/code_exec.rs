@@ -14,6 +14,7 @@ pub(in crate::scan) const RULES: &[Rule] = &[
     PY_INTERACTIVE,
     PY_RUN_TEXT,
     PY_TEMPLATE,
+    PY_FORMULA,
 ];
 
 pub(in crate::scan) const PY_EXEC: Rule = Rule {
@@ -75,6 +76,8 @@ pub(in crate::scan) const PY_CODE_OBJECT: Rule = Rule {
     fix: "Write the function as code.",
     examples: &[
         Example::found("import types\ntypes.FunctionType(code, globals())()\n"),
+        Example::found("f.__code__ = g.__code__.replace(co_code=b'')\n"),
+        Example::twin("f.__code__.co_name\n"),
         Example::twin("import types\nisinstance(x, types.FunctionType)\n"),
     ],
 };
@@ -89,6 +92,7 @@ pub(in crate::scan) const PY_NATIVE_CODE: Rule = Rule {
     fix: "Accept it where the library is known.",
     examples: &[
         Example::found("import ctypes\nctypes.CDLL(None).system(b'true')\n"),
+        Example::found("import numpy.f2py\nnumpy.f2py.compile(text)\n"),
         Example::found("from cffi import FFI\nFFI().dlopen(None)\n"),
         Example::twin("import ctypes\nctypes.sizeof(ctypes.c_int)\n"),
     ],
@@ -104,6 +108,7 @@ pub(in crate::scan) const PY_INTERACTIVE: Rule = Rule {
     fix: "Remove it.",
     examples: &[
         Example::found("import code\ncode.interact()\n"),
+        Example::found("import debugpy\ndebugpy.listen(('0.0.0.0', 5678))\n"),
         Example::twin("code.interact()\ncode = 1\n"),
     ],
 };
@@ -136,6 +141,22 @@ pub(in crate::scan) const PY_TEMPLATE: Rule = Rule {
             "import jinja2\nclass N:\n    RETURN_TYPES = ('STRING',)\n    FUNCTION = 'go'\n    @classmethod\n    def INPUT_TYPES(s):\n        return {'required': {'text': ('STRING', {})}}\n    def go(self, text):\n        return (jinja2.Template(text).render(),)\n",
         ),
         Example::twin("import jinja2\njinja2.Template('{{ x }}').render(x=1)\n"),
+    ],
+};
+
+pub(in crate::scan) const PY_FORMULA: Rule = Rule {
+    id: "py-formula",
+    category: Category::CodeExec,
+    severity: Severity::Medium,
+    intent: None,
+    reason: "Data that somebody else decides is a formula.",
+    why: "pandas, numexpr and sympy hand parts of a formula to eval().",
+    fix: "Use a parser that knows numbers and operators alone.",
+    examples: &[
+        Example::found(
+            "import sympy\nclass N:\n    RETURN_TYPES = ('STRING',)\n    FUNCTION = 'go'\n    @classmethod\n    def INPUT_TYPES(s):\n        return {'required': {'text': ('STRING', {})}}\n    def go(self, text):\n        return (str(sympy.sympify(text)),)\n",
+        ),
+        Example::twin("import sympy\nsympy.sympify('x + 1')\n"),
     ],
 };
 
@@ -218,6 +239,7 @@ pub(in crate::scan::python) const CALLS: &[CallRule] = &[
             "types.CodeType",
             "new.function",
             "new.code",
+            ".__code__.replace",
         ],
         judge: |call| {
             (!call.passed).then(|| {
@@ -251,6 +273,16 @@ pub(in crate::scan::python) const CALLS: &[CallRule] = &[
             "ctypes.pythonapi.PyRun_SimpleString",
             "torch.ops.load_library",
             "torch.classes.load_library",
+            "llvmlite.binding.load_library_permanently",
+            "numpy.ctypeslib.load_library",
+            "numpy.f2py.compile",
+            "numpy.f2py.run_main",
+            "cython.inline",
+            "Cython.inline",
+            "Cython.Build.Inline.cython_inline",
+            "_ctypes.dlopen",
+            "_ctypes.LoadLibrary",
+            "_imp.create_dynamic",
         ],
         judge: |call| {
             Some(Hit::of(
@@ -286,6 +318,17 @@ pub(in crate::scan::python) const CALLS: &[CallRule] = &[
             "code.InteractiveInterpreter",
             "IPython.embed",
             "IPython.start_ipython",
+            "IPython.embed_kernel",
+            "ipykernel.embed.embed_kernel",
+            "debugpy.listen",
+            "debugpy.connect",
+            "ptvsd.enable_attach",
+            "pydevd.settrace",
+            "pydevd_pycharm.settrace",
+            "remote_pdb.set_trace",
+            "remote_pdb.RemotePdb",
+            "rpdb.set_trace",
+            "manhole.install",
         ],
         judge: |call| {
             Some(Hit::of(
@@ -305,6 +348,23 @@ fn passed(call: &CallSite<'_>, message: &str) -> String {
 }
 
 pub(in crate::scan::python) const FLOWS: &[FlowRule] = &[
+    FlowRule {
+        names: &[
+            "numexpr.evaluate",
+            "pandas.eval",
+            "pandas.DataFrame().query",
+            "pandas.DataFrame().eval",
+            "pandas.read_csv().query",
+            "pandas.read_csv().eval",
+            "sympy.sympify",
+            "sympy.S",
+            "sympy.parse_expr",
+            "sympy.parsing.sympy_parser.parse_expr",
+        ],
+        arguments: &[Argument::At(0, "expr")],
+        sink: Sink::Formula,
+        rule: &PY_FORMULA,
+    },
     FlowRule {
         names: &[
             "jinja2.Template",

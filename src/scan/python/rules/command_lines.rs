@@ -174,3 +174,53 @@ fn words_are_told_only(words: &[super::Value], carries: &impl Fn(&super::Value) 
     let script = words.get(1).is_some_and(|w| !w.as_part().starts_with('-'));
     module || script && at > 1
 }
+
+/// Whether a list of words tells a program that works on media or tells of the machine what to do,
+/// and nothing that changes the machine.
+pub(in crate::scan::python) fn only_asks(value: &super::Value) -> bool {
+    const TOOLS: &[&str] = &[
+        "ffmpeg",
+        "ffprobe",
+        "nvidia-smi",
+        "rocm-smi",
+        "uname",
+        "sw_vers",
+        "system_profiler",
+        "lscpu",
+        "lspci",
+        "nproc",
+        "exiftool",
+        "gifski",
+        "gifsicle",
+    ];
+    const GIT_ASKS: &[&str] = &[
+        "rev-parse",
+        "rev-list",
+        "describe",
+        "log",
+        "status",
+        "branch",
+        "show",
+        "ls-files",
+        "--version",
+    ];
+    let words_ask = |words: &[super::Value]| {
+        let Some(first) = words.first() else {
+            return false;
+        };
+        if first.name() == Some("imageio_ffmpeg.get_ffmpeg_exe()") {
+            return true;
+        }
+        let Some(program) = first.as_whole_text() else {
+            return false;
+        };
+        let program = program.trim_end_matches(".exe");
+        let asked = words.get(1).and_then(super::Value::as_whole_text);
+        TOOLS.contains(&program)
+            || program == "git" && asked.is_some_and(|w| GIT_ASKS.contains(&&*w))
+    };
+    value.alternatives().iter().all(|what| match what {
+        What::List(words, _) => words_ask(words),
+        _ => false,
+    })
+}

@@ -57,6 +57,7 @@ pub(in crate::scan) const PY_SECRET_FILE: Rule = Rule {
         Example::found(
             "from pathlib import Path\n(Path.home() / '.aws' / 'credentials').read_text()\n",
         ),
+        Example::found("import glob, os\nglob.glob(os.path.expanduser('~/.ssh/*'))\n"),
         Example::twin("print('put your key into ~/.ssh/id_rsa')\n"),
     ],
 };
@@ -243,9 +244,10 @@ const SECRET_FILES: &[&str] = &[
 /// Whether a path names a file that holds keys.
 pub(in crate::scan::python) fn secret_file(path: &str) -> Option<&'static str> {
     let plain = path.replace('\\', "/");
-    let folder = plain.ends_with("/.ssh") || plain.ends_with("/.aws") || plain.ends_with("/.gnupg");
-    if folder {
-        return Some("the folder of keys");
-    }
-    SECRET_FILES.iter().copied().find(|s| plain.contains(s))
+    let folder = plain.contains("/.ssh/")
+        || plain.ends_with("/.ssh")
+        || plain.ends_with("/.aws")
+        || plain.ends_with("/.gnupg");
+    let known = SECRET_FILES.iter().copied().find(|s| plain.contains(s));
+    known.or(folder.then_some("the folder of keys"))
 }

@@ -180,6 +180,9 @@ pub(in crate::scan::python) const CALLS: &[CallRule] = &[
         names: &[
             "joblib.load",
             "shelve.open",
+            "shelve.Shelf",
+            "shelve.DbfilenameShelf",
+            "shelve.BsdDbShelf",
             "pandas.read_pickle",
             "pandas.io.pickle.read_pickle",
             "sklearn.externals.joblib.load",

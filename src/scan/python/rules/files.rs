@@ -78,7 +78,8 @@ pub(in crate::scan) const PY_ARCHIVE_EXTRACT: Rule = Rule {
     examples: &[
         Example::found("import tarfile\ntarfile.open(p).extractall(d)\n"),
         Example::twin("import tarfile\ntarfile.open(p).extractall(d, filter='data')\n"),
-        Example::twin("import zipfile\nzipfile.ZipFile(p).extractall(d)\n"),
+        Example::found("import zipfile\nzipfile.ZipFile(p).extractall(d)\n"),
+        Example::twin("import zipfile\nzipfile.ZipFile(p).namelist()\n"),
     ],
 };
 
@@ -123,6 +124,7 @@ pub(in crate::scan::python) const CALLS: &[CallRule] = &[
     },
     CallRule {
         names: &[
+            "zipfile.ZipFile().extractall",
             "tarfile.open().extractall",
             "tarfile.TarFile().extractall",
             "tarfile.open().extract",
@@ -134,6 +136,11 @@ pub(in crate::scan::python) const CALLS: &[CallRule] = &[
             let filtered = call
                 .keyword("filter")
                 .is_some_and(|v| v.as_text().is_none_or(|t| &*t != "fully_trusted"));
+            if call.name.starts_with("zipfile.") {
+                let message =
+                    "zipfile unpacks within the folder; what the archive holds is not known.";
+                return Some(Hit::of(&PY_ARCHIVE_EXTRACT, message).at(Severity::Low));
+            }
             (!filtered).then(|| {
                 Hit::of(
                     &PY_ARCHIVE_EXTRACT,
@@ -169,6 +176,7 @@ pub(in crate::scan::python) const PATH_METHODS: &[&str] = &[
     "touch",
     "iterdir",
     "rglob",
+    "glob",
     "symlink_to",
     "hardlink_to",
     "chmod",
@@ -194,6 +202,7 @@ pub(in crate::scan::python) const FLOWS: &[FlowRule] = &[
             "numpy.fromfile",
             "numpy.loadtxt",
             "torch.load",
+            "torch.jit.load",
             "safetensors.torch.load_file",
             "comfy.utils.load_torch_file",
             "shutil.copyfileobj",
@@ -239,6 +248,16 @@ pub(in crate::scan::python) const FLOWS: &[FlowRule] = &[
         rule: &PY_PATH_FROM_INPUT,
     },
     FlowRule {
+        names: &[
+            "zipfile.ZipFile().extractall",
+            "zipfile.ZipFile().extract",
+            "tarfile.open().extractall",
+        ],
+        arguments: &[Argument::At(0, "path")],
+        sink: Sink::WritePath,
+        rule: &PY_PATH_FROM_INPUT,
+    },
+    FlowRule {
         names: &[".unlink", ".rmdir"],
         arguments: &[Argument::Receiver],
         sink: Sink::RemovePath,
@@ -273,6 +292,7 @@ pub(in crate::scan::python) const FLOWS: &[FlowRule] = &[
             "shutil.copytree",
             "numpy.save",
             "urllib.request.urlretrieve",
+            "torchvision.datasets.utils.download_url",
             "os.symlink",
             "os.link",
             "torchaudio.save",

@@ -25,6 +25,10 @@ pub(in crate::scan) const PY_RUN_FILE: Rule = Rule {
     fix: "Import the module by its name.",
     examples: &[
         Example::found("import runpy\nrunpy.run_path('payload.txt')\n"),
+        Example::found("import sys\nsys.path.insert(0, folder + '/lib.zip')\n"),
+        Example::found(
+            "import sys\nfrom huggingface_hub import snapshot_download\nsys.path.append(snapshot_download('a/b'))\n",
+        ),
         Example::twin("import importlib.util\nimportlib.util.find_spec('x')\n"),
     ],
 };
@@ -76,6 +80,11 @@ pub(in crate::scan) const PY_IMPORT_HOOK: Rule = Rule {
         Example::found("import sys\nsys.meta_path.insert(0, X())\n"),
         Example::found("import builtins\nbuiltins.__import__ = f\n"),
         Example::found("import os\nos.environ['LD_PRELOAD'] = '/tmp/x.so'\n"),
+        Example::found("import torch\ntorch.load = lambda *a, **k: None\n"),
+        Example::found("import sys, types\nsys.modules['requests'] = types.ModuleType('x')\n"),
+        Example::twin("import comfy.samplers\ncomfy.samplers.KSampler.SAMPLERS = []\n"),
+        Example::twin("import torch\nold = torch.load\ntorch.load = old\n"),
+        Example::twin("import sys\nsys.modules['node.compat'] = x\n"),
         Example::twin("import sys\nsys.path.insert(0, 'x')\n"),
         Example::twin("import os\nos.environ['PYTORCH_ENABLE_MPS_FALLBACK'] = '1'\n"),
     ],
@@ -107,6 +116,9 @@ pub(in crate::scan) const PY_TRUST_REMOTE_CODE: Rule = Rule {
     examples: &[
         Example::found(
             "from transformers import AutoModel\nAutoModel.from_pretrained(p, trust_remote_code=True)\n",
+        ),
+        Example::found(
+            "from diffusers import DiffusionPipeline\nDiffusionPipeline.from_pretrained(p, custom_pipeline='a/b')\n",
         ),
         Example::twin(
             "from transformers import AutoModel\nAutoModel.from_pretrained(p, trust_remote_code=False)\n",
@@ -140,12 +152,26 @@ pub(in crate::scan::python) const CALLS: &[CallRule] = &[
                     .split_whitespace()
                     .any(|t| shared.iter().any(|s| t.starts_with(s)))
             });
-            open.then(|| {
-                Hit::of(
-                    &PY_RUN_FILE,
-                    "Modules are imported from a folder that everybody writes to.",
-                )
-            })
+            let fetched = call.all().any(|v| {
+                v.name().is_some_and(|n| {
+                    n.strip_suffix("()")
+                        .is_some_and(super::network::is_download)
+                })
+            });
+            if fetched {
+                let message = "Modules are imported from a folder that was downloaded.";
+                return Some(Hit::of(&PY_RUN_FILE, message).at(Severity::High));
+            }
+            let packed = call.all().any(|v| {
+                let path = v.as_part().to_ascii_lowercase();
+                [".zip", ".egg", ".whl"].iter().any(|e| path.ends_with(e))
+            });
+            let message = match (open, packed) {
+                (true, _) => "Modules are imported from a folder that everybody writes to.",
+                (_, true) => "Modules are imported out of an archive.",
+                _ => return None,
+            };
+            Some(Hit::of(&PY_RUN_FILE, message))
         },
     },
     CallRule {
@@ -258,15 +284,41 @@ fn judge_import(call: &CallSite<'_>) -> Option<Hit> {
 
 /// What any call with `trust_remote_code=True` shows.
 pub(in crate::scan::python) fn trusts_remote_code(call: &CallSite<'_>) -> Option<Hit> {
-    call.is_on("trust_remote_code").then(|| {
-        Hit::of(
+    if call.is_on("trust_remote_code") {
+        return Some(Hit::of(
             &PY_TRUST_REMOTE_CODE,
             "Code that the model's repository brings is run (trust_remote_code=True).",
-        )
-    })
+        ));
+    }
+    // Diffusers fetches a pipeline of that name and imports it.
+    let pipeline = call
+        .keyword("custom_pipeline")
+        .filter(|_| call.name.contains("from_pretrained"))
+        .and_then(super::Value::as_text)?;
+    Some(Hit::of(
+        &PY_TRUST_REMOTE_CODE,
+        format!(
+            "The code of a pipeline is fetched and run (custom_pipeline={}).",
+            pipeline.replace(super::super::values::UNKNOWN_PART, "…")
+        ),
+    ))
 }
 
 pub(in crate::scan::python) const FLOWS: &[FlowRule] = &[
+    FlowRule {
+        names: &[
+            "hydra.utils.instantiate",
+            "hydra.utils.call",
+            "hydra.utils.get_class",
+            "hydra.utils.get_method",
+            "hydra.utils.get_object",
+            "pkgutil.resolve_name",
+            "pydoc.locate",
+        ],
+        arguments: &[Argument::At(0, "config")],
+        sink: Sink::Import,
+        rule: &PY_IMPORT_FROM_DATA,
+    },
     FlowRule {
         names: &["importlib.import_module", "builtins.__import__"],
         arguments: &[Argument::At(0, "name")],

@@ -10,6 +10,7 @@ pub(in crate::scan) const RULES: &[Rule] = &[
     PY_BROWSER_PROFILE,
     PY_CLIPBOARD,
     PY_SCREEN,
+    PY_CAMERA,
     PY_KEYLOGGER,
     PY_SELF_COPY,
     PY_DOWNLOAD_AND_RUN,
@@ -28,7 +29,9 @@ pub(in crate::scan) const PY_MINER: Rule = Rule {
         Example::found(
             "import subprocess\nsubprocess.Popen(['./xmrig', '-o', 'stratum+tcp://pool:3333'])\n",
         ),
+        Example::found("POOL = 'stratum+ssl://xmr.pool.example:443'\n"),
         Example::twin("print('xmrig')\n"),
+        Example::twin("LOOKED_FOR = ['stratum+tcp://']\n"),
     ],
 };
 
@@ -75,6 +78,21 @@ pub(in crate::scan) const PY_SCREEN: Rule = Rule {
         Example::found("from PIL import ImageGrab\nImageGrab.grab()\n"),
         Example::found("import mss\nmss.mss().grab(m)\n"),
         Example::twin("from PIL import Image\nImage.open(p)\n"),
+    ],
+};
+
+pub(in crate::scan) const PY_CAMERA: Rule = Rule {
+    id: "py-camera",
+    category: Category::CredRead,
+    severity: Severity::Medium,
+    intent: None,
+    reason: "The camera or the microphone is used.",
+    why: "It sees and hears the owner.",
+    fix: "Accept it where the node is for that, or let the browser ask the user.",
+    examples: &[
+        Example::found("import cv2\ncv2.VideoCapture(0)\n"),
+        Example::found("import sounddevice as sd\nsd.rec(44100)\n"),
+        Example::twin("import cv2\ncv2.VideoCapture('a.mp4')\n"),
     ],
 };
 
@@ -199,6 +217,26 @@ pub(in crate::scan::python) const CALLS: &[CallRule] = &[
         },
     },
     CallRule {
+        names: &["cv2.VideoCapture"],
+        judge: |call| {
+            let device = call.argument(0, "index").and_then(super::Value::as_int);
+            device.map(|_| Hit::of(&PY_CAMERA, "A camera is opened."))
+        },
+    },
+    CallRule {
+        names: &[
+            "sounddevice.rec",
+            "sounddevice.InputStream",
+            "sounddevice.RawInputStream",
+            "pyaudio.PyAudio().open",
+            "speech_recognition.Microphone",
+        ],
+        judge: |call| {
+            let message = format!("{}() records the microphone.", call.shown());
+            Some(Hit::of(&PY_CAMERA, message))
+        },
+    },
+    CallRule {
         names: &[
             "pynput.keyboard.Listener",
             "pynput.mouse.Listener",
@@ -257,6 +295,14 @@ pub(in crate::scan::python) const CALLS: &[CallRule] = &[
         },
     },
 ];
+
+/// Whether a text holds the address of a pool, with a host.
+pub(in crate::scan::python) fn names_a_pool(text: &str) -> bool {
+    ["stratum+tcp://", "stratum+ssl://", "stratum2+tcp://"]
+        .iter()
+        .filter_map(|scheme| text.split_once(scheme))
+        .any(|(_, rest)| rest.starts_with(|c: char| c.is_alphanumeric()) && rest.contains('.'))
+}
 
 /// What naming a path or a program shows; a miner that is only looked for is none.
 pub(in crate::scan::python) fn judge_text(text: &str, used: bool) -> Option<Hit> {

@@ -16,8 +16,10 @@ pub(in crate::scan) mod intent;
 pub(in crate::scan) mod listen;
 pub(in crate::scan) mod network;
 pub(in crate::scan) mod obfuscation;
+pub(in crate::scan) mod owner_files;
 pub(in crate::scan) mod persistence;
 pub(in crate::scan) mod pkg_install;
+pub(in crate::scan) mod replaced;
 pub(in crate::scan) mod verdicts;
 pub(in crate::scan) mod web_route;
 
@@ -110,6 +112,8 @@ pub(in crate::scan::python) enum Argument {
 pub(in crate::scan::python) enum Sink {
     /// Runs as Python.
     Code,
+    /// Is worked out by a library that lets formulas reach Python.
+    Formula,
     /// Runs as a program or a shell's line.
     Command,
     /// Is told to a program that is constant.
@@ -150,6 +154,7 @@ const CALLS: &[&[CallRule]] = &[
     pkg_install::CALLS,
     network::CALLS,
     files::CALLS,
+    owner_files::CALLS,
     credentials::CALLS,
     obfuscation::CALLS,
     persistence::CALLS,

@@ -70,6 +70,9 @@ pub(in crate::scan) const PY_OBJECT_ESCAPE: Rule = Rule {
     examples: &[
         Example::found("().__class__.__base__.__subclasses__()[0]\n"),
         Example::found("f.__globals__['__builtins__']['exec']('pass')\n"),
+        Example::found("print.__self__.exec('pass')\n"),
+        Example::found("import gc\n[o for o in gc.get_objects()][0]('id')\n"),
+        Example::twin("import gc\nlen(gc.get_objects())\n"),
         Example::twin("class A: pass\nA.__subclasses__()\n"),
         Example::twin("self.__class__.__name__\n"),
     ],
@@ -132,7 +135,20 @@ pub(in crate::scan) const PY_PROTECTED: Rule = Rule {
     ],
 };
 
-pub(in crate::scan::python) const CALLS: &[CallRule] = &[CallRule {
-    names: &["__pyarmor__", ".__pyarmor__", "?__pyarmor__"],
-    judge: |_| Some(Hit::of(&PY_PROTECTED, "The code is wrapped by PyArmor.")),
-}];
+pub(in crate::scan::python) const CALLS: &[CallRule] = &[
+    CallRule {
+        names: &["__pyarmor__", ".__pyarmor__", "?__pyarmor__"],
+        judge: |_| Some(Hit::of(&PY_PROTECTED, "The code is wrapped by PyArmor.")),
+    },
+    CallRule {
+        names: &[
+            "gc.get_objects()[]",
+            "gc.get_referrers()[]",
+            "gc.get_referents()[]",
+        ],
+        judge: |_| {
+            let message = "A function is found among all objects and called.";
+            Some(Hit::of(&PY_OBJECT_ESCAPE, message))
+        },
+    },
+];

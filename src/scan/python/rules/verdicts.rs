@@ -6,6 +6,7 @@ use crate::scan::python::rules::addresses::PY_WEBHOOK;
 use crate::scan::python::rules::credentials::{PY_HOST_INFO_SENT, PY_SECRET_SENT};
 use crate::scan::python::rules::files::{PY_PATH_FROM_INPUT, PY_PATH_FROM_REQUEST};
 use crate::scan::python::rules::intent::{PY_DOWNLOAD_AND_RUN, PY_REMOTE_SHELL};
+use crate::scan::python::rules::network::PY_CONNECT;
 use crate::scan::python::rules::obfuscation::PY_DECODED_CODE;
 use crate::scan::python::source::Hit;
 use crate::scan::python::taint::{SourceKind, cleared};
@@ -13,7 +14,7 @@ use crate::scan::python::taint::{SourceKind, cleared};
 /// The bit that a check of such a place sets.
 pub(in crate::scan::python) fn bit_of(sink: Sink) -> u8 {
     match sink {
-        Sink::Code | Sink::Import | Sink::Deser => cleared::CODE,
+        Sink::Code | Sink::Formula | Sink::Import | Sink::Deser => cleared::CODE,
         Sink::Command | Sink::Word => cleared::COMMAND,
         Sink::ReadPath | Sink::WritePath | Sink::RemovePath | Sink::ServePath => cleared::PATH,
         Sink::Url => cleared::URL,
@@ -43,6 +44,7 @@ pub(in crate::scan::python) fn judge_flow(
         (Sink::Code, K::Argument | K::FileContent) => {
             Hit::of(rule.rule, end).at(High.min(rule.rule.severity.max(Medium)))
         }
+        (Sink::Formula, K::Request | K::NodeInput | K::Remote | K::Peer) => Hit::of(rule.rule, end),
         (Sink::Command, K::Request | K::NodeInput) => Hit::of(rule.rule, end).at(High),
         (Sink::Word, K::Request) => {
             let message = format!(
@@ -123,6 +125,15 @@ pub(in crate::scan::python) fn judge_flow(
         _ => return None,
     };
     Some(hit)
+}
+
+/// What a flow shows that happens when the module is imported, before anybody uses a node.
+pub(in crate::scan::python) fn judge_at_import(rule: &FlowRule, kind: SourceKind) -> Option<Hit> {
+    let sends = rule.sink == Sink::Send && kind == SourceKind::FileContent;
+    sends.then(|| {
+        let message = "The content of a file leaves the machine as soon as the node is loaded.";
+        Hit::of(&PY_CONNECT, message).at(Severity::Medium)
+    })
 }
 
 /// What it shows that contents of files go to a webhook.
