@@ -78,7 +78,6 @@ impl PageScan<'_> {
                         let closed = tag.self_closing && (!self.raw_texts || self.is_xml());
                         if tag.name[..] == *b"script" && !closed {
                             tokens.set_state(State::ScriptData);
-                            tokens.set_last_start_tag(Some("script"));
                         } else {
                             tokens.set_state(State::Data);
                         }
