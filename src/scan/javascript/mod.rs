@@ -1,5 +1,6 @@
 //! JavaScript by syntax tree, without data flow: what the owner's browser would run.
 
+mod names;
 mod page;
 pub(crate) mod rules;
 
@@ -13,9 +14,11 @@ use oxc_ast_visit::{Visit, walk};
 use oxc_parser::Parser;
 use oxc_span::{GetSpan, SourceType, Span};
 
+use self::names::{decodes_text, dotted_name, is_called_like, may_read_store, start_of_text};
 pub(crate) use self::page::scan_page;
 use super::carrier;
 use super::finding::Finding;
+use super::lines::LineTable;
 use super::rules::Rule;
 
 /// Scans a script; `first_line` is how many lines stand before it in its file.
@@ -45,7 +48,7 @@ pub(crate) fn scan_script(path: &str, text: &str, first_line: u32) -> Vec<Findin
             path,
             text,
             first_line,
-            line_starts: line_starts(text),
+            lines: LineTable::of_text(text),
             found: Vec::new(),
         };
         scan.visit_program(&parsed.program);
@@ -60,35 +63,60 @@ pub(crate) fn scan_script(path: &str, text: &str, first_line: u32) -> Vec<Findin
     )]
 }
 
-fn line_starts(text: &str) -> Vec<usize> {
-    let ends = text.bytes().enumerate().filter(|(_, b)| *b == b'\n');
-    std::iter::once(0).chain(ends.map(|(i, _)| i + 1)).collect()
+/// A line without LF, or CR and LF.
+fn without_end(line: &str) -> &str {
+    let Some(line) = line.strip_suffix('\n') else {
+        return line;
+    };
+    line.strip_suffix('\r').unwrap_or(line)
 }
+
+/// The last part of each name that [`ScriptScan::check_call`] speaks of.
+const CALLED: &[&str] = &[
+    "eval",
+    "Function",
+    "execScript",
+    "setTimeout",
+    "setInterval",
+    "importScripts",
+    "register",
+    "fetch",
+    "WebSocket",
+    "EventSource",
+    "sendBeacon",
+    "ajax",
+    "axios",
+    "get",
+    "post",
+    "put",
+    "request",
+    "open",
+    "readText",
+    "read",
+    "getItem",
+];
 
 struct ScriptScan<'s> {
     path: &'s str,
     text: &'s str,
     first_line: u32,
-    line_starts: Vec<usize>,
+    lines: LineTable,
     found: Vec<Finding>,
 }
 
 impl ScriptScan<'_> {
     fn add(&mut self, rule: &'static Rule, span: Span, message: String) {
-        let at = span.start as usize;
-        let line = self
-            .line_starts
-            .partition_point(|s| *s <= at)
-            .saturating_sub(1);
-        let start = self.line_starts[line];
-        let whole = self.text[start..].lines().next().unwrap_or_default();
+        let at = (span.start as usize).min(self.text.len());
+        let line = self.lines.line_of(at);
+        let range = self.lines.range_of(line);
+        let whole = without_end(&self.text[range.clone()]);
         // A line of a bundle has megabytes: what is shown begins near the place.
         let shown = if whole.len() > super::finding::LONGEST_SNIPPET {
-            self.text[at..].lines().next().unwrap_or_default()
+            without_end(&self.text[at..range.end])
         } else {
             whole.trim()
         };
-        let column = self.text[start..at.min(self.text.len())].chars().count() + 1;
+        let column = self.lines.characters_before(self.text, at) + 1;
         let line = u32::try_from(line + 1)
             .unwrap_or(u32::MAX)
             .saturating_add(self.first_line);
@@ -164,14 +192,18 @@ impl ScriptScan<'_> {
 
 impl<'a> Visit<'a> for ScriptScan<'_> {
     fn visit_call_expression(&mut self, call: &CallExpression<'a>) {
-        if let Some(name) = dotted_name(&call.callee) {
+        if is_called_like(&call.callee, CALLED)
+            && let Some(name) = dotted_name(&call.callee)
+        {
             self.check_call(&name, &call.arguments, call.span);
         }
         walk::walk_call_expression(self, call);
     }
 
     fn visit_new_expression(&mut self, new: &NewExpression<'a>) {
-        if let Some(name) = dotted_name(&new.callee) {
+        if is_called_like(&new.callee, CALLED)
+            && let Some(name) = dotted_name(&new.callee)
+        {
             self.check_call(&name, &new.arguments, new.span);
         }
         walk::walk_new_expression(self, new);
@@ -240,7 +272,7 @@ impl<'a> Visit<'a> for ScriptScan<'_> {
     }
 
     fn visit_expression(&mut self, it: &Expression<'a>) {
-        if it.is_member_expression()
+        if may_read_store(it)
             && let Some(name) = dotted_name(it)
         {
             if name == "document.cookie" {
@@ -272,82 +304,6 @@ impl<'a> Visit<'a> for ScriptScan<'_> {
     }
 }
 
-/// The name of what is called or read, `a.b.c`, without `window`; constant parts of `a['b']` too.
-fn dotted_name(e: &Expression<'_>) -> Option<String> {
-    let name = match e.get_inner_expression() {
-        Expression::Identifier(id) => id.name.to_string(),
-        // `(0, eval)(x)` calls eval in the global scope.
-        Expression::SequenceExpression(s) => return dotted_name(s.expressions.last()?),
-        Expression::StaticMemberExpression(m) => {
-            format!("{}.{}", dotted_name(&m.object)?, m.property.name)
-        }
-        Expression::ComputedMemberExpression(m) => {
-            format!(
-                "{}.{}",
-                dotted_name(&m.object)?,
-                constant_text(&m.expression)?
-            )
-        }
-        _ => return None,
-    };
-    let globals = ["window.", "globalThis.", "self.", "top.", "parent."];
-    let mut short = name.as_str();
-    while let Some(rest) = globals.iter().find_map(|g| short.strip_prefix(g)) {
-        short = rest;
-    }
-    Some(short.to_string())
-}
-
-/// The text of a constant expression.
-fn constant_text(e: &Expression<'_>) -> Option<String> {
-    match e.get_inner_expression() {
-        Expression::StringLiteral(s) => Some(s.value.to_string()),
-        Expression::TemplateLiteral(t) if t.expressions.is_empty() => {
-            Some(t.quasis.first()?.value.raw.to_string())
-        }
-        Expression::BinaryExpression(b) if b.operator.as_str() == "+" => {
-            Some(constant_text(&b.left)? + &constant_text(&b.right)?)
-        }
-        _ => None,
-    }
-}
-
-/// What a text begins with: its constant part on the left.
-fn start_of_text(e: &Expression<'_>) -> Option<String> {
-    if let Some(text) = constant_text(e) {
-        return Some(text);
-    }
-    match e.get_inner_expression() {
-        Expression::TemplateLiteral(t) => {
-            Some(t.quasis.first()?.value.raw.to_string()).filter(|s| !s.is_empty())
-        }
-        Expression::BinaryExpression(b) if b.operator.as_str() == "+" => start_of_text(&b.left),
-        _ => None,
-    }
-}
-
-/// Whether a call that decodes text is in the expression.
-fn decodes_text(e: &Expression<'_>) -> bool {
-    struct Decoders(bool);
-    impl<'a> Visit<'a> for Decoders {
-        fn visit_call_expression(&mut self, call: &CallExpression<'a>) {
-            const NAMES: &[&str] = &[
-                "atob",
-                "unescape",
-                "decodeURIComponent",
-                "String.fromCharCode",
-            ];
-            let name = dotted_name(&call.callee);
-            self.0 |= name.is_some_and(|n| NAMES.contains(&n.as_str()));
-            walk::walk_call_expression(self, call);
-        }
-    }
-    let mut decoders = Decoders(false);
-    decoders.visit_expression(e);
-    decoders.0
-}
-
-/// Whether an address leads to another machine.
 /// Whether a browser that is at ComfyUI's page asks another machine for this address.
 fn is_remote(address: &str) -> bool {
     let page = url::Url::parse("http://localhost/");
@@ -384,7 +340,8 @@ fn is_webhook(text: &str) -> bool {
         "hooks.slack.com/services/",
         "webhook.site/",
     ];
-    PARTS.iter().any(|p| text.contains(p))
+    // Most texts of a script are words.
+    text.len() > 12 && text.contains('/') && PARTS.iter().any(|p| text.contains(p))
 }
 
 fn names_a_secret(key: &str) -> bool {
