@@ -93,13 +93,20 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reads everything, and again what has to be.
-    pub(super) fn read(&mut self) {
-        for module in 0..self.program.modules.len() {
+    /// Reads everything, and again what has to be; `begin` hears the path of each module before it
+    /// is read, and again before its functions are.
+    pub(super) fn read(&mut self, begin: &mut dyn FnMut(&str)) {
+        let program = self.program;
+        for (module, read) in program.modules.iter().enumerate() {
+            begin(&read.source.path);
             self.read_module_once(module);
         }
         self.nested = Some(0);
-        for function in 0..self.program.functions.len() {
+        let mut last = None;
+        for (function, info) in program.functions.iter().enumerate() {
+            if last.replace(info.module) != Some(info.module) {
+                begin(&program.modules[info.module].source.path);
+            }
             self.read_function_once(function);
         }
         loop {
