@@ -18,7 +18,7 @@ pub(super) const INSIDES: &str = "?insides";
 
 impl<'a> Reader<'a> {
     pub(super) fn look_up(&mut self, frame: &Frame<'a>, name: &str) -> Value {
-        if let Some(value) = frame.state.variables.get(name) {
+        if let Some(value) = frame.state.variables().get(name) {
             return value.clone();
         }
         let mut function = frame
@@ -50,10 +50,7 @@ impl<'a> Reader<'a> {
         if name == "__file__" {
             return Value::named("__file__");
         }
-        names::unbound(name).map_or_else(
-            || Value::named(&format!("?{name}")),
-            |full| Value::named(&full),
-        )
+        self.names.unbound(name)
     }
 
     pub(super) fn attribute_of(
@@ -165,9 +162,8 @@ impl<'a> Reader<'a> {
             }
             _ => {}
         }
-        let full = names::attribute_name(name, attribute);
-        let value = Value::named(&full);
-        match full.as_str() {
+        let value = self.names.attribute(name, attribute);
+        match value.name().unwrap_or_default() {
             "os.environ" | "os.environb" => value.with_taint(&Self::source(
                 frame,
                 offset,

@@ -19,6 +19,7 @@
 mod assignments;
 mod attributes;
 mod beginnings;
+mod call_facts;
 mod calls;
 mod check_words;
 mod checks;
@@ -32,6 +33,7 @@ mod imports;
 mod items;
 mod library;
 mod module;
+mod name_cache;
 mod named;
 mod names;
 mod node_classes;

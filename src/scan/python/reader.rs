@@ -7,6 +7,7 @@ use rustc_hash::FxHashMap as HashMap;
 
 use super::dependencies::{Fact, Noted, Reading};
 use super::module::{Binding, Definition, Program};
+use super::name_cache::NameCache;
 use super::routes::Route;
 use super::scope::{Frame, Variables};
 use super::source::Hit;
@@ -60,6 +61,7 @@ pub(super) struct Reader<'a> {
     pub entries: HashMap<FunctionId, Entry>,
     pub routes: BTreeMap<(ModuleId, u32), Route>,
     pub noted: Noted,
+    pub names: NameCache,
     /// What each reading found, which the next one replaces.
     found: HashMap<Reading, Found>,
     readings: HashMap<Reading, u8>,
@@ -85,6 +87,7 @@ impl<'a> Reader<'a> {
             entries: HashMap::default(),
             routes: BTreeMap::new(),
             noted: Noted::default(),
+            names: NameCache::default(),
             found: HashMap::default(),
             readings: HashMap::default(),
             nested: None,
@@ -172,7 +175,7 @@ impl<'a> Reader<'a> {
 
     /// Pays for a copy of what is known at a point.
     pub(super) fn spend_on_copy(&mut self, frame: &Frame<'a>) {
-        self.work += frame.state.variables.len() as u64 * 2;
+        self.work += frame.state.variables().len() as u64 * 2;
     }
 
     /// Whether some of it was left unread since it is too much.
@@ -184,7 +187,7 @@ impl<'a> Reader<'a> {
         let program = self.program;
         let mut frame = Frame::new(module);
         self.read_body(&mut frame, &program.modules[module].body);
-        let mut variables = frame.state.variables;
+        let mut variables = frame.state.into_variables();
         for value in variables.values_mut() {
             value.taint = value.taint.without_parameters();
         }
@@ -227,7 +230,7 @@ impl<'a> Reader<'a> {
         if !info.has_inner {
             return;
         }
-        let mut variables = frame.state.variables;
+        let mut variables = frame.state.into_variables();
         for value in variables.values_mut() {
             value.taint = value.taint.without_parameters();
         }
