@@ -34,7 +34,7 @@
 //! | what moved between two locks | [`lock::difference`]; of the commits of comfy.lock, [`history`] |
 //! | what a bisect tries next | [`bisect::PrefixSearch`]; the files of a try, [`bisect::mixture`] |
 //! | what code and model files can do | [`scan`]: `scan::finding` is what is found, `scan::rules` the table of rules, a file for each family; `scan::unit` says which scanner a file gets |
-//! | what parses files that nobody trusts | `host::scan::parser`, a process that can do nothing else; `host::scan::process` starts it and notices its crash |
+//! | what parses files that nobody trusts | `host::scan::parser`, a process that can do nothing else; its threads are `host::scan::workers`; `host::scan::process` starts it, and `host::scan::watch` knows which file it crashed at |
 //! | what people have accepted | [`lock::reviews`] is the record; `scan::acceptance` what it covers; [`review`] shows and makes it |
 //! | whether a model file holds data alone | [`scan::model_file`], by content: `pickle::machine` runs a pickle without its calls, `pickle::globals` says what it may name |
 //! | what is known against a pin | [`advisory`]: comfy's own table, `uv audit` and when something was pinned |

@@ -194,6 +194,9 @@ enum Command {
 
 /// Parses the command line, runs the command, and prints errors.
 pub fn main() -> ExitCode {
+    if is_parser() {
+        return crate::host::scan::serve_parser();
+    }
     clap_complete::CompleteEnv::with_factory(clap_command)
         .var(completions::VARIABLE)
         .complete();
@@ -268,6 +271,13 @@ pub fn main() -> ExitCode {
             ExitCode::from(p.exit())
         }
     }
+}
+
+/// Whether this is the process that parses for a scan. It takes no arguments, and to build the
+/// table of all commands would take longer than to scan a small folder.
+fn is_parser() -> bool {
+    let words: Vec<std::ffi::OsString> = std::env::args_os().skip(1).collect();
+    matches!(&words[..], [word] if word == Role::Parser.subcommand())
 }
 
 /// The command line, and the command's name with that of its own subcommand.

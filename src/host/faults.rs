@@ -24,8 +24,19 @@ pub(crate) fn fault_point(number: usize, _: &Step) {
 #[cfg(not(feature = "faults"))]
 pub(crate) fn fault_point(_: usize, _: &Step) {}
 
-/// What a parser does with a file that begins so: `//comfy-fault:abort` ends it, `:probe` has it try
-/// what it must not be able to do, and tells what it could.
+/// A number that a test sets for parsers: `COMFY_FAULT=threads:3,patience:500` gives each so many
+/// threads, and a file so many milliseconds.
+#[cfg(feature = "faults")]
+pub(crate) fn parsing_number(word: &str) -> Option<usize> {
+    let switch = super::env::test_switch("COMFY_FAULT")?;
+    switch
+        .split(',')
+        .find_map(|w| w.strip_prefix(word)?.parse().ok())
+}
+
+/// What a parser does with a file that begins so: `//comfy-fault:abort` ends it, `:hang` has it stay
+/// for a while, `:wait` for a moment, `:probe` has it try what it must not be able to do, and tells
+/// what it could.
 #[cfg(feature = "faults")]
 #[expect(clippy::disallowed_methods, reason = "it tries what is forbidden")]
 pub(crate) fn parser_fault(head: &[u8]) -> Option<String> {
@@ -34,6 +45,14 @@ pub(crate) fn parser_fault(head: &[u8]) -> Option<String> {
         .strip_prefix("//comfy-fault:")?;
     match word.lines().next()? {
         "abort" => std::process::abort(),
+        "hang" => {
+            std::thread::sleep(std::time::Duration::from_secs(30));
+            None
+        }
+        "wait" => {
+            std::thread::sleep(std::time::Duration::from_millis(200));
+            None
+        }
         "probe" => {
             let mut could = Vec::new();
             let mut note = |what: &str, done: bool| could.extend(done.then(|| what.to_string()));

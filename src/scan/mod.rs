@@ -9,6 +9,7 @@ pub(crate) mod carrier;
 pub(crate) mod content;
 pub(crate) mod finding;
 mod javascript;
+mod lines;
 pub(crate) mod model_file;
 mod notebook;
 pub(crate) mod python;

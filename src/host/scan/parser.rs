@@ -1,26 +1,23 @@
 //! The process that parses: it gives up every right, then takes files by their descriptors and
 //! answers with what it found, until its socket ends.
 
-use std::fs::File;
-use std::io;
-use std::os::fd::{OwnedFd, RawFd};
-use std::os::unix::fs::FileExt;
+use std::os::fd::RawFd;
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
-use super::descriptors;
+use super::workers;
 use crate::confine::{AllowedPorts, Confinement};
+use crate::host::roles::credentials;
 use crate::host::roles::serve::{self, RoleConfig};
-use crate::host::roles::{credentials, wire};
 use crate::problem::{Context, Problem, Result};
 use crate::scan::carrier::EntryFacts;
-use crate::scan::content::ReadAt;
 use crate::scan::finding::Finding;
-use crate::scan::unit::{FileFindings, UnitScan};
+use crate::scan::unit::FileFindings;
 
 /// Bytes of the stack: syntax trees are walked by recursion.
 const STACK: usize = 512 << 20;
-/// Bytes of memory, the stack among them.
+/// Bytes of memory, the stacks of all threads among them: what does not fit there is parsed again
+/// by one thread.
 const MEMORY: u64 = 6 << 30;
 
 /// What the process is asked, as the first line of stdin.
@@ -30,6 +27,8 @@ pub(super) struct ParserConfig {
     pub socket: RawFd,
     /// The process that started it.
     pub parent: i32,
+    /// How many threads parse.
+    pub threads: usize,
 }
 
 impl RoleConfig for ParserConfig {
@@ -55,29 +54,13 @@ pub(super) enum ParserMessage {
     Begin(String),
     /// It is done with a file by itself.
     File(String, FileFindings),
+    /// It follows data through all of them together, and reads the code of this one next.
+    Follow(String),
+    /// It has followed all data.
+    Followed,
     /// It is done with all of them together.
     Unit(Vec<Finding>),
     Failed(Problem),
-}
-
-/// Bytes of a file, from `start` on.
-struct FileRange {
-    file: File,
-    start: u64,
-    size: u64,
-}
-
-impl ReadAt for FileRange {
-    fn size(&self) -> u64 {
-        self.size
-    }
-
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        let left = usize::try_from(self.size.saturating_sub(offset)).unwrap_or(usize::MAX);
-        let wanted = buffer.len().min(left);
-        self.file
-            .read_at(&mut buffer[..wanted], self.start + offset)
-    }
 }
 
 /// Parses until the socket ends. Must be called while there is one thread.
@@ -95,10 +78,14 @@ fn enter_parser(config: &ParserConfig) -> Result<u8> {
     serve::die_with_parent(config.parent)?;
     let socket = UnixStream::from(serve::adopt_fd(config.socket)?);
     set_limits()?;
+    keep_freed_memory();
     drop_rights()?;
+    // The other threads do not go on after one that panics.
+    std::panic::set_hook(Box::new(|_| std::process::abort()));
+    let threads = config.threads;
     let parsing = std::thread::Builder::new()
         .stack_size(STACK)
-        .spawn(move || parse_all(socket))
+        .spawn(move || workers::parse_all(socket, STACK, threads))
         .context("start a thread")?;
     match parsing.join() {
         Ok(result) => result.map(|()| 0),
@@ -118,6 +105,20 @@ fn set_limits() -> Result<()> {
     #[cfg(not(target_os = "linux"))]
     let _ = MEMORY;
     Ok(())
+}
+
+/// Has the allocator keep what is freed (mallopt(3)): the process ends soon, and pages that go back
+/// to the system come again one by one, empty.
+fn keep_freed_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    for (parameter, value) in [
+        (nix::libc::M_TRIM_THRESHOLD, i32::MAX),
+        (nix::libc::M_TOP_PAD, 1 << 20),
+        (nix::libc::M_MMAP_THRESHOLD, 32 << 20),
+    ] {
+        // SAFETY: numbers alone; one that is refused changes nothing.
+        unsafe { nix::libc::mallopt(parameter, value) };
+    }
 }
 
 /// Gives up the account where it is root's, files, network and programs.
@@ -153,50 +154,4 @@ fn drop_rights() -> Result<()> {
         sandbox_init::apply_if_possible(&profile, false)?;
     }
     Ok(())
-}
-
-fn parse_all(mut socket: UnixStream) -> Result<()> {
-    let mut unit = UnitScan::default();
-    let mut begin = |path: &str| wire::print_line(&ParserMessage::Begin(path.to_string()));
-    while let Some((message, fd)) = descriptors::receive(&mut socket).context("receive a file")? {
-        let request = serde_json::from_slice(&message).context("understand what to parse")?;
-        match request {
-            ParserRequest::End => break,
-            ParserRequest::File { facts, start, size } => {
-                begin(&facts.path);
-                let fd: OwnedFd =
-                    fd.ok_or_else(|| Problem::new("a file came without its bytes"))?;
-                let range = FileRange {
-                    file: File::from(fd),
-                    start,
-                    size,
-                };
-                #[cfg(feature = "faults")]
-                if let Some(told) = probed(&range)? {
-                    let rule = &crate::scan::carrier::rules::CRASH;
-                    let finding = Finding::about_file(rule, &facts.path, told);
-                    let found = FileFindings {
-                        findings: vec![finding],
-                        ..FileFindings::default()
-                    };
-                    wire::print_line(&ParserMessage::File(facts.path, found));
-                    continue;
-                }
-                let found = unit
-                    .add_file(&facts, &range)
-                    .with_context(|| format!("read {}", crate::text::escape_text(&facts.path)))?;
-                wire::print_line(&ParserMessage::File(facts.path, found));
-            }
-        }
-    }
-    let found = unit.finish(&mut begin);
-    wire::print_line(&ParserMessage::Unit(found));
-    Ok(())
-}
-
-/// What the tests have a parser do.
-#[cfg(feature = "faults")]
-fn probed(range: &FileRange) -> Result<Option<String>> {
-    let head = crate::scan::content::read_start(range, 64).context("read a file")?;
-    Ok(crate::host::faults::parser_fault(&head))
 }

@@ -1,7 +1,8 @@
 //! Starts a parser for a unit, sends it the files, and notices when it crashes or hangs: then the
-//! file it was at is a finding, and a new parser takes the others.
+//! file it was at is a finding, and a new parser takes the others. If its threads were at several
+//! files, the new one has a single thread, and tells which of them it was.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -13,6 +14,8 @@ use std::time::{Duration, Instant};
 use super::descriptors;
 use super::parser::{ParserConfig, ParserMessage, ParserRequest};
 use super::sources::{ScanEntry, ScanUnit};
+use super::threads::ThreadShare;
+use super::watch::{ParserWatch, Suspect};
 use crate::host::roles::Role;
 use crate::host::roles::spawn::{inherit_fds, role_command, send_config};
 use crate::host::signals;
@@ -20,6 +23,7 @@ use crate::problem::{Context, Problem, Result};
 use crate::scan::carrier::{self, rules};
 use crate::scan::finding::{Finding, Severity};
 use crate::scan::report::ScanReport;
+use crate::scan::unit::FileFindings;
 
 /// How long a parser may be at one file, or at all of them together.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -37,16 +41,15 @@ const WAITING: usize = 64;
 /// # Errors
 /// Ctrl-C; the parser cannot be started; the source cannot be opened.
 pub(super) fn scan_unit(unit: &ScanUnit) -> Result<ScanReport> {
-    let mut scan = UnitProgress {
-        report: ScanReport::default(),
-        left_out: BTreeSet::new(),
-        done: BTreeSet::new(),
-        begun: Instant::now(),
-    };
-    for _ in 0..CRASHES {
-        match scan.attempt(unit)? {
+    let mut scan = UnitProgress::new();
+    let mut share = ThreadShare::take();
+    let mut crashes = 0;
+    while crashes < CRASHES {
+        match scan.attempt(unit, share.count())? {
             ParserEnd::Done => return Ok(scan.into_report(&unit.prefix)),
+            ParserEnd::Unclear => share = ThreadShare::single(),
             ParserEnd::Died { at, how } => {
+                crashes += 1;
                 let message = format!("the process that parsed it {how}");
                 scan.report
                     .findings
@@ -72,24 +75,40 @@ enum ParserEnd {
         at: String,
         how: String,
     },
+    /// One of the files that its threads were at has ended it.
+    Unclear,
 }
 
 /// The file that a parser was at, and why it is stopped if it did not end by itself.
-type Stopped = (String, Option<&'static str>);
+type Stopped = (Suspect, Option<&'static str>);
 
 struct UnitProgress {
     report: ScanReport,
     /// Files that ended a parser.
     left_out: BTreeSet<String>,
-    /// Files whose findings are in the report.
-    done: BTreeSet<String>,
+    /// What was found in each file by itself; what is kept there is parsed again by each parser.
+    files: BTreeMap<String, FileFindings>,
     begun: Instant,
 }
 
 impl UnitProgress {
-    fn attempt(&mut self, unit: &ScanUnit) -> Result<ParserEnd> {
+    fn new() -> UnitProgress {
+        UnitProgress {
+            report: ScanReport::default(),
+            left_out: BTreeSet::new(),
+            files: BTreeMap::new(),
+            begun: Instant::now(),
+        }
+    }
+
+    /// Whether no parser needs the file any more.
+    fn is_done(&self, path: &str) -> bool {
+        self.left_out.contains(path) || self.files.get(path).is_some_and(|f| !f.kept)
+    }
+
+    fn attempt(&mut self, unit: &ScanUnit, threads: usize) -> Result<ParserEnd> {
         let (mut socket, theirs) = UnixStream::pair().context("make a socket")?;
-        let mut child = start_parser(theirs)?;
+        let mut child = start_parser(theirs, threads)?;
         let stdout = child
             .stdout
             .take()
@@ -103,9 +122,10 @@ impl UnitProgress {
                 }
             }
         });
-        let (left_out, done) = (self.left_out.clone(), self.done.clone());
+        let paths = self.left_out.iter().chain(self.files.keys());
+        let done: BTreeSet<String> = paths.filter(|p| self.is_done(p)).cloned().collect();
         let result = std::thread::scope(|scope| -> Result<(Option<Stopped>, EntryFindings)> {
-            let sending = scope.spawn(|| send_files(&mut socket, unit, &left_out, &done));
+            let sending = scope.spawn(|| send_files(&mut socket, unit, &done));
             let heard = self.hear(&messages);
             if !matches!(heard, Ok(None)) {
                 let _ = child.kill();
@@ -123,6 +143,9 @@ impl UnitProgress {
             self.report.findings.extend(found.findings);
             return Ok(ParserEnd::Done);
         };
+        let Suspect::File(at) = at else {
+            return Ok(ParserEnd::Unclear);
+        };
         let how = match (why, status.signal()) {
             (Some(why), _) => why.to_string(),
             (None, Some(signal)) => format!("was ended by signal {signal}"),
@@ -133,45 +156,46 @@ impl UnitProgress {
 
     /// Takes what the parser says; `None`: it said everything.
     fn hear(&mut self, messages: &Receiver<ParserMessage>) -> Result<Option<Stopped>> {
-        let mut at = String::new();
-        let mut since = Instant::now();
+        let mut watch = ParserWatch::new(Instant::now());
+        let patience = patience();
         loop {
             if signals::is_interrupted() {
                 return Err(Problem::interrupted());
             }
             if self.begun.elapsed() > WHOLE_PATIENCE {
-                return Ok(Some((
-                    at,
-                    Some("was stopped, since the scan took too long"),
-                )));
+                let why = "was stopped, since the scan took too long";
+                return Ok(Some((watch.suspect(), Some(why))));
             }
-            match messages.recv_timeout(Duration::from_millis(200)) {
-                Ok(ParserMessage::Begin(path)) => at = path,
+            let message = messages.recv_timeout(Duration::from_millis(200));
+            let now = Instant::now();
+            match message {
+                Ok(ParserMessage::Begin(path)) => watch.begin_file(path, now),
                 Ok(ParserMessage::File(path, found)) => {
-                    if !self.done.contains(&path) {
-                        self.report.findings.extend(found.findings);
-                        self.report.verdicts.extend(found.verdict);
-                        if !found.kept {
-                            self.done.insert(path);
-                        }
-                    }
+                    watch.end_file(&path, now);
+                    self.files.insert(path, found);
                 }
+                Ok(ParserMessage::Follow(path)) => watch.follow(path, now),
+                Ok(ParserMessage::Followed) => watch.end_following(now),
                 Ok(ParserMessage::Unit(found)) => {
                     self.report.findings.extend(found);
                     return Ok(None);
                 }
                 Ok(ParserMessage::Failed(p)) => return Err(p),
-                Err(RecvTimeoutError::Disconnected) => return Ok(Some((at, None))),
-                Err(RecvTimeoutError::Timeout) if since.elapsed() > PATIENCE => {
-                    return Ok(Some((at, Some("was stopped after a minute"))));
-                }
-                Err(RecvTimeoutError::Timeout) => continue,
+                Err(RecvTimeoutError::Disconnected) => return Ok(Some((watch.suspect(), None))),
+                Err(RecvTimeoutError::Timeout) => {}
             }
-            since = Instant::now();
+            if let Some(path) = watch.overdue(patience, now) {
+                let why = "was stopped after a minute";
+                return Ok(Some((Suspect::File(path), Some(why))));
+            }
         }
     }
 
     fn into_report(mut self, prefix: &str) -> ScanReport {
+        for found in self.files.into_values() {
+            self.report.findings.extend(found.findings);
+            self.report.verdicts.extend(found.verdict);
+        }
         if !prefix.is_empty() {
             let add = |path: &mut String| path.insert_str(0, prefix);
             for finding in &mut self.report.findings {
@@ -187,7 +211,16 @@ impl UnitProgress {
     }
 }
 
-fn start_parser(theirs: UnixStream) -> Result<Child> {
+/// How long a parser may be at one file.
+fn patience() -> Duration {
+    #[cfg(feature = "faults")]
+    if let Some(milliseconds) = crate::host::faults::parsing_number("patience:") {
+        return Duration::from_millis(milliseconds as u64);
+    }
+    PATIENCE
+}
+
+fn start_parser(theirs: UnixStream, threads: usize) -> Result<Child> {
     let mut command = role_command(Role::Parser)?;
     let theirs = OwnedFd::from(theirs);
     inherit_fds(&mut command, &[&theirs]);
@@ -196,6 +229,7 @@ fn start_parser(theirs: UnixStream) -> Result<Child> {
     let config = ParserConfig {
         socket: theirs.as_raw_fd(),
         parent: nix::unistd::getpid().as_raw(),
+        threads,
     };
     send_config(&mut child, &config)?;
     Ok(child)
@@ -223,7 +257,6 @@ struct EntryFindings {
 fn send_files(
     socket: &mut UnixStream,
     unit: &ScanUnit,
-    left_out: &BTreeSet<String>,
     done: &BTreeSet<String>,
 ) -> Result<EntryFindings> {
     let mut found = EntryFindings::default();
@@ -235,7 +268,7 @@ fn send_files(
             size,
         } => {
             found.files += 1;
-            if left_out.contains(&facts.path) || done.contains(&facts.path) {
+            if done.contains(&facts.path) {
                 return true;
             }
             let request = ParserRequest::File { facts, start, size };

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::shell::runs_download;
 use super::{EntryFacts, at_line, rules};
 use crate::scan::finding::{Finding, Severity};
-use crate::scan::python::{PythonSource, scan_python};
+use crate::scan::python::{PythonSource, parse_source, scan_sources};
 
 /// Bytes of a JSON file whose texts are looked at.
 pub(super) const LONGEST_JSON: u64 = 4 << 20;
@@ -119,7 +119,7 @@ fn code(facts: &EntryFacts, whole: &str, text: &str) -> Option<Finding> {
         path: facts.path.clone(),
         bytes: text.as_bytes().to_vec(),
     };
-    let inner = scan_python(&[source], &mut |_| {});
+    let inner = scan_sources(vec![parse_source(&source)], &mut |_| {});
     let unread = |f: &Finding| f.rule.id.starts_with("py-unparseable");
     if inner.iter().any(unread) {
         return None;

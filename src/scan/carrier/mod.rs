@@ -254,7 +254,7 @@ pub(crate) fn examine_file(
     }
     let bytes = content::read_start(content, LONGEST_TEXT)?;
     let text = decoded(&bytes);
-    if text.chars().any(is_bidi) {
+    if !text.is_ascii() && text.chars().any(is_bidi) {
         let line = text
             .lines()
             .position(|l| l.chars().any(is_bidi))

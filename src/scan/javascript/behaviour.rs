@@ -8,7 +8,7 @@ use oxc_ast::ast::{
 use oxc_ast_visit::{Visit, walk};
 use oxc_span::Span;
 
-use super::constants::{constant_text, dotted_name, start_of_text};
+use super::names::{constant_text, dotted_name, start_of_text};
 use super::{ScriptScan, is_remote, page, rules};
 use crate::scan::carrier;
 

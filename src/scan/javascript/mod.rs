@@ -1,7 +1,7 @@
 //! JavaScript by syntax tree, without data flow: what the owner's browser would run.
 
 mod behaviour;
-mod constants;
+mod names;
 mod page;
 pub(crate) mod rules;
 
@@ -17,10 +17,11 @@ use oxc_ast_visit::{Visit, walk};
 use oxc_parser::Parser;
 use oxc_span::{GetSpan, SourceType, Span};
 
-use self::constants::{decodes_text, dotted_name, start_of_text};
+use self::names::{decodes_text, dotted_name, is_called_like, may_read_store, start_of_text};
 pub(crate) use self::page::scan_page;
 use super::carrier;
 use super::finding::Finding;
+use super::lines::LineTable;
 use super::rules::Rule;
 
 /// Scans a script; `first_line` is how many lines stand before it in its file.
@@ -50,7 +51,7 @@ pub(crate) fn scan_script(path: &str, text: &str, first_line: u32) -> Vec<Findin
             path,
             text,
             first_line,
-            line_starts: line_starts(text),
+            lines: LineTable::of_text(text),
             found: Vec::new(),
             texts: BTreeMap::new(),
             scripts: BTreeSet::new(),
@@ -67,16 +68,54 @@ pub(crate) fn scan_script(path: &str, text: &str, first_line: u32) -> Vec<Findin
     )]
 }
 
-fn line_starts(text: &str) -> Vec<usize> {
-    let ends = text.bytes().enumerate().filter(|(_, b)| *b == b'\n');
-    std::iter::once(0).chain(ends.map(|(i, _)| i + 1)).collect()
+/// A line without LF, or CR and LF.
+fn without_end(line: &str) -> &str {
+    let Some(line) = line.strip_suffix('\n') else {
+        return line;
+    };
+    line.strip_suffix('\r').unwrap_or(line)
 }
+
+/// The last part of each name that [`ScriptScan::check_call`] speaks of.
+const CALLED: &[&str] = &[
+    "eval",
+    "Function",
+    "execScript",
+    "setTimeout",
+    "setInterval",
+    "importScripts",
+    "register",
+    "fetch",
+    "WebSocket",
+    "EventSource",
+    "sendBeacon",
+    "ajax",
+    "axios",
+    "get",
+    "post",
+    "put",
+    "request",
+    "open",
+    "readText",
+    "read",
+    "getItem",
+    "stringify",
+    "entries",
+    "values",
+    "assign",
+    "structuredClone",
+    "defineProperty",
+    "getScript",
+    "setAttribute",
+    "fetchApi",
+    "addEventListener",
+];
 
 struct ScriptScan<'s> {
     path: &'s str,
     text: &'s str,
     first_line: u32,
-    line_starts: Vec<usize>,
+    lines: LineTable,
     found: Vec<Finding>,
     /// Names that are constant texts.
     texts: BTreeMap<String, String>,
@@ -86,20 +125,17 @@ struct ScriptScan<'s> {
 
 impl ScriptScan<'_> {
     fn add(&mut self, rule: &'static Rule, span: Span, message: String) {
-        let at = span.start as usize;
-        let line = self
-            .line_starts
-            .partition_point(|s| *s <= at)
-            .saturating_sub(1);
-        let start = self.line_starts[line];
-        let whole = self.text[start..].lines().next().unwrap_or_default();
+        let at = (span.start as usize).min(self.text.len());
+        let line = self.lines.line_of(at);
+        let range = self.lines.range_of(line);
+        let whole = without_end(&self.text[range.clone()]);
         // A line of a bundle has megabytes: what is shown begins near the place.
         let shown = if whole.len() > super::finding::LONGEST_SNIPPET {
-            self.text[at..].lines().next().unwrap_or_default()
+            without_end(&self.text[at..range.end])
         } else {
             whole.trim()
         };
-        let column = self.text[start..at.min(self.text.len())].chars().count() + 1;
+        let column = self.lines.characters_before(self.text, at) + 1;
         let line = u32::try_from(line + 1)
             .unwrap_or(u32::MAX)
             .saturating_add(self.first_line);
@@ -177,7 +213,8 @@ impl ScriptScan<'_> {
 
 impl<'a> Visit<'a> for ScriptScan<'_> {
     fn visit_call_expression(&mut self, call: &CallExpression<'a>) {
-        let name = dotted_name(&call.callee);
+        let name = is_called_like(&call.callee, CALLED).then(|| dotted_name(&call.callee));
+        let name = name.flatten();
         if let Some(name) = &name {
             self.check_call(name, &call.arguments, call.span);
         }
@@ -186,7 +223,9 @@ impl<'a> Visit<'a> for ScriptScan<'_> {
     }
 
     fn visit_new_expression(&mut self, new: &NewExpression<'a>) {
-        if let Some(name) = dotted_name(&new.callee) {
+        if is_called_like(&new.callee, CALLED)
+            && let Some(name) = dotted_name(&new.callee)
+        {
             self.check_call(&name, &new.arguments, new.span);
         }
         walk::walk_new_expression(self, new);
@@ -267,7 +306,7 @@ impl<'a> Visit<'a> for ScriptScan<'_> {
     }
 
     fn visit_expression(&mut self, it: &Expression<'a>) {
-        if it.is_member_expression()
+        if may_read_store(it)
             && let Some(name) = dotted_name(it)
         {
             if name == "document.cookie" {
@@ -348,7 +387,8 @@ fn is_webhook(text: &str) -> bool {
         "hooks.slack.com/services/",
         "webhook.site/",
     ];
-    PARTS.iter().any(|p| text.contains(p))
+    // Most texts of a script are words.
+    text.len() > 12 && text.contains('/') && PARTS.iter().any(|p| text.contains(p))
 }
 
 fn names_a_secret(key: &str) -> bool {

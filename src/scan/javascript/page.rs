@@ -6,9 +6,10 @@ use std::collections::BTreeSet;
 use html5gum::emitters::default::DefaultEmitter;
 use html5gum::{HtmlString, StartTag, State, Token, Tokenizer, naive_next_state};
 
-use super::{from_host, is_remote, line_starts, rules, scan_script};
+use super::{from_host, is_remote, rules, scan_script};
 use crate::scan::carrier::{self, cut_snippet};
 use crate::scan::finding::Finding;
+use crate::scan::lines::LineTable;
 
 /// How many pages may stand in one another.
 const DEPTH: usize = 4;
@@ -55,10 +56,9 @@ impl PageScan<'_> {
 
     /// `before`: lines that come before the first one of `text`.
     fn read(&mut self, text: &str, before: u32, depth: usize) {
-        let starts = line_starts(text);
+        let lines = LineTable::of_text(text);
         let line_of = |offset: usize| {
-            let breaks = starts.partition_point(|s| *s <= offset).saturating_sub(1);
-            before.saturating_add(u32::try_from(breaks).unwrap_or(u32::MAX))
+            before.saturating_add(u32::try_from(lines.line_of(offset)).unwrap_or(u32::MAX))
         };
         let mut emitter = DefaultEmitter::new_with_span();
         emitter.naively_switch_states(self.raw_texts);
@@ -80,7 +80,6 @@ impl PageScan<'_> {
                         let closed = tag.self_closing && (!self.raw_texts || self.is_xml());
                         if tag.name[..] == *b"script" && !closed {
                             tokens.set_state(State::ScriptData);
-                            tokens.set_last_start_tag(Some("script"));
                         } else {
                             tokens.set_state(State::Data);
                         }

@@ -6,7 +6,7 @@ use ruff_text_size::Ranged;
 use super::dependencies::Fact;
 use super::expressions::element_of;
 use super::reader::Reader;
-use super::rules::{code_exec, imports, is_dangerous, network, obfuscation, replaced};
+use super::rules::{code_exec, imports, network, obfuscation, replaced};
 use super::scope::Frame;
 use super::source::{Hit, offset_of};
 use super::values::{Value, What};
@@ -166,7 +166,7 @@ impl<'a> Reader<'a> {
             "builtins.exec" => &code_exec::PY_EXEC,
             "builtins.eval" => &code_exec::PY_EVAL,
             "builtins.compile" => &code_exec::PY_COMPILE,
-            _ if is_dangerous(name) => &obfuscation::PY_HIDDEN_NAME,
+            _ if self.names.facts(name).is_dangerous => &obfuscation::PY_HIDDEN_NAME,
             _ => return,
         };
         let shown = super::rules::shown_name(name);

@@ -18,7 +18,7 @@ pub(super) const INSIDES: &str = "?insides";
 
 impl<'a> Reader<'a> {
     pub(super) fn look_up(&mut self, frame: &Frame<'a>, name: &str) -> Value {
-        if let Some(value) = frame.state.variables.get(name) {
+        if let Some(value) = frame.state.variables().get(name) {
             return value.clone();
         }
         let mut function = frame
@@ -50,10 +50,7 @@ impl<'a> Reader<'a> {
         if name == "__file__" {
             return Value::named("__file__");
         }
-        names::unbound(name).map_or_else(
-            || Value::named(&format!("?{name}")),
-            |full| Value::named(&full),
-        )
+        self.names.unbound(name)
     }
 
     pub(super) fn attribute_of(
@@ -177,19 +174,19 @@ impl<'a> Reader<'a> {
             }
             _ => {}
         }
-        let full = names::attribute_name(name, attribute);
-        Self::named_source(frame, offset, &full)
+        let value = self.names.attribute(name, attribute);
+        Self::named_source(frame, offset, value)
     }
 
     /// What a library has at a name, with where its data comes from.
-    pub(super) fn named_source(frame: &Frame<'a>, offset: u32, full: &str) -> Value {
-        let (kind, message) = match full {
+    pub(super) fn named_source(frame: &Frame<'a>, offset: u32, value: Value) -> Value {
+        let (kind, message) = match value.name().unwrap_or_default() {
             "os.environ" | "os.environb" => (SourceKind::Credential, "the environment is read"),
             "sys.argv" => (SourceKind::Argument, "arguments of the command line"),
             "flask.request" | "bottle.request" => (SourceKind::Request, "a request comes in"),
-            _ => return Value::named(full),
+            _ => return value,
         };
-        Value::named(full).with_taint(&Self::source(frame, offset, kind, message))
+        value.with_taint(&Self::source(frame, offset, kind, message))
     }
 
     /// An attribute of a class of the node, or of one that it is made of.

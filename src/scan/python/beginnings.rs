@@ -83,16 +83,64 @@ const PLAIN_FACTS: &[&str] = &[
     "socket.gethostbyname",
 ];
 
-/// Functions that give what is the owner's alone.
-const PRIVATE: &[&str] = &[
-    "keyring.get_password",
-    "browser_cookie3.load",
-    "browser_cookie3.chrome",
-    "PIL.ImageGrab.grab",
-    "pyperclip.paste",
-    "win32crypt.CryptUnprotectData",
-    "pyautogui.screenshot",
-];
+/// Which data comes back from a call of a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Beginning {
+    Peer,
+    Remote,
+    Decoded,
+    HostInfo,
+    /// `open(path)`
+    OpenedFile,
+    /// `path.read_text()`
+    ReadFile,
+    Variable,
+    Argument,
+    Private,
+    Token,
+    /// `value.decode(coding)`
+    DecodedText,
+}
+
+impl Beginning {
+    pub(super) fn of(name: &str) -> Option<Beginning> {
+        let receives = name.starts_with("socket.")
+            && (name.ends_with(".recv")
+                || name.ends_with(".recvfrom")
+                || name.ends_with(".makefile"))
+            || name.ends_with("()") && name.contains("websocket") && name.ends_with(".recv");
+        let remote = network::is_network(name)
+            && !network::is_download(name)
+            && name != "urllib.request.Request";
+        Some(match name {
+            _ if receives => Beginning::Peer,
+            _ if remote => Beginning::Remote,
+            _ if DECODING.contains(name) => Beginning::Decoded,
+            _ if HOST_INFO.contains(&name) && !PLAIN_FACTS.contains(&name) => Beginning::HostInfo,
+            "builtins.open" => Beginning::OpenedFile,
+            "os.getenv" => Beginning::Variable,
+            "builtins.input"
+            | "builtins.raw_input"
+            | "argparse.ArgumentParser().parse_args"
+            | "argparse.ArgumentParser().parse_known_args" => Beginning::Argument,
+            "keyring.get_password"
+            | "browser_cookie3.load"
+            | "browser_cookie3.chrome"
+            | "PIL.ImageGrab.grab"
+            | "pyperclip.paste"
+            | "win32crypt.CryptUnprotectData"
+            | "pyautogui.screenshot" => Beginning::Private,
+            "huggingface_hub.get_token"
+            | "huggingface_hub.utils.get_token"
+            | "huggingface_hub.HfFolder.get_token" => Beginning::Token,
+            _ if name.ends_with(".read_text") || name.ends_with(".read_bytes") => {
+                Beginning::ReadFile
+            }
+            _ if name.ends_with(".decode") => Beginning::DecodedText,
+            _ => return None,
+        })
+    }
+}
 
 impl<'a> Reader<'a> {
     /// Data that begins with this call.
@@ -103,103 +151,71 @@ impl<'a> Reader<'a> {
         name: &str,
         call: &CallSite<'_>,
     ) -> Option<Value> {
-        let result = Value::named(&format!("{name}()"));
+        let begins = call.facts.begins?;
+        let result = self.names.called(name);
         let source = |kind: SourceKind, message: &str| Self::source(frame, offset, kind, message);
-        let receives = name.starts_with("socket.")
-            && (name.ends_with(".recv")
-                || name.ends_with(".recvfrom")
-                || name.ends_with(".makefile"))
-            || name.ends_with("()") && name.contains("websocket") && name.ends_with(".recv");
-        if receives {
-            return Some(result.with_taint(&source(SourceKind::Peer, "a socket receives")));
-        }
-        if network::is_network(name)
-            && !network::is_download(name)
-            && name != "urllib.request.Request"
-        {
-            return Some(result.with_taint(&source(
-                SourceKind::Remote,
-                "a reply comes from the network",
-            )));
-        }
-        if DECODING.contains(name) {
-            let first = call.argument(0, "s");
-            let known = first.and_then(|v| {
-                constants::decode_with(name, v).or_else(|| unpacking::unpack_with(name, v))
-            });
-            let coding = call.text(1, "encoding");
-            let known = known.or_else(|| match (name, &coding) {
-                ("codecs.decode", Some(coding)) => constants::recode(first?, coding),
-                _ => None,
-            });
-            let plain = coding
-                .as_deref()
-                .is_some_and(|c| c.to_ascii_lowercase().starts_with("utf"));
-            if name == "codecs.decode" && plain {
-                return None;
+        let taint = match begins {
+            Beginning::Peer => source(SourceKind::Peer, "a socket receives"),
+            Beginning::Remote => source(SourceKind::Remote, "a reply comes from the network"),
+            Beginning::HostInfo => {
+                source(SourceKind::HostInfo, "the machine or its user is asked for")
             }
-            let passed = Taint::join_all(call.all().map(|v| &v.taint));
-            let made = source(SourceKind::Decoded, "data is decoded");
-            return Some(
-                known
-                    .unwrap_or(result)
-                    .with_taint(&passed)
-                    .with_taint(&made),
-            );
-        }
-        if HOST_INFO.contains(&name) && !PLAIN_FACTS.contains(&name) {
-            return Some(result.with_taint(&source(
-                SourceKind::HostInfo,
-                "the machine or its user is asked for",
-            )));
-        }
-        match name {
-            "builtins.open" => {
-                let path = call
-                    .positional
-                    .first()
-                    .map_or_else(String::new, Value::as_part);
-                let secret = credentials::secret_file(&path).is_some();
-                let kind = if secret {
+            Beginning::Argument => source(SourceKind::Argument, "an argument comes in"),
+            Beginning::Private => source(SourceKind::Credential, "something private is read"),
+            Beginning::OpenedFile | Beginning::ReadFile => {
+                let named = match begins {
+                    Beginning::OpenedFile => call.positional.first(),
+                    _ => call.receiver,
+                };
+                let path = named.map_or_else(String::new, Value::as_part);
+                let kind = if credentials::secret_file(&path).is_some() {
                     SourceKind::Credential
                 } else {
                     SourceKind::FileContent
                 };
-                Some(result.with_taint(&source(kind, "a file is read")))
+                source(kind, "a file is read")
             }
-            "os.getenv" => {
+            Beginning::Variable => {
                 let text = call.text(0, "key");
-                Some(self.variable_of_environment(frame, offset, text.as_deref()))
+                return Some(self.variable_of_environment(frame, offset, text.as_deref()));
             }
-            "huggingface_hub.get_token"
-            | "huggingface_hub.utils.get_token"
-            | "huggingface_hub.HfFolder.get_token" => {
-                Some(result.with_taint(&source(SourceKind::Secret, "a token is read")))
+            Beginning::Token => source(SourceKind::Secret, "a token is read"),
+            Beginning::DecodedText => {
+                call.receiver?;
+                return self.decoded_text(frame, offset, call);
             }
-            "builtins.input"
-            | "builtins.raw_input"
-            | "argparse.ArgumentParser().parse_args"
-            | "argparse.ArgumentParser().parse_known_args" => {
-                Some(result.with_taint(&source(SourceKind::Argument, "an argument comes in")))
-            }
-            _ if PRIVATE.contains(&name) => Some(
-                result.with_taint(&source(SourceKind::Credential, "something private is read")),
-            ),
-            _ if name.ends_with(".read_text") || name.ends_with(".read_bytes") => {
-                let path = call.receiver.map_or_else(String::new, Value::as_part);
-                let secret = credentials::secret_file(&path).is_some();
-                let kind = if secret {
-                    SourceKind::Credential
-                } else {
-                    SourceKind::FileContent
-                };
-                Some(result.with_taint(&source(kind, "a file is read")))
-            }
-            _ if name.ends_with(".decode") && call.receiver.is_some() => {
-                self.decoded_text(frame, offset, call)
-            }
+            Beginning::Decoded => return Self::decoded_data(frame, offset, name, call, result),
+        };
+        Some(result.with_taint(&taint))
+    }
+
+    /// `b64decode(data)`; `result` is what comes back if it is not worked out.
+    fn decoded_data(
+        frame: &Frame<'a>,
+        offset: u32,
+        name: &str,
+        call: &CallSite<'_>,
+        result: Value,
+    ) -> Option<Value> {
+        let first = call.argument(0, "s");
+        let known = first.and_then(|v| {
+            constants::decode_with(name, v).or_else(|| unpacking::unpack_with(name, v))
+        });
+        let coding = call.text(1, "encoding");
+        let known = known.or_else(|| match (name, &coding) {
+            ("codecs.decode", Some(coding)) => constants::recode(first?, coding),
             _ => None,
+        });
+        let plain = coding
+            .as_deref()
+            .is_some_and(|c| c.to_ascii_lowercase().starts_with("utf"));
+        if name == "codecs.decode" && plain {
+            return None;
         }
+        let passed = Taint::join_all(call.all().map(|v| &v.taint));
+        let made = Self::source(frame, offset, SourceKind::Decoded, "data is decoded");
+        let value = known.unwrap_or(result);
+        Some(value.with_taint(&passed).with_taint(&made))
     }
 
     /// `value.decode(coding)`

@@ -7,9 +7,8 @@ use ruff_text_size::Ranged;
 
 use super::expressions::element_of;
 use super::module::Binding;
-use super::named::looks_only;
 use super::reader::Reader;
-use super::rules::{self, CallSite, files, imports, network};
+use super::rules::{CallSite, files, imports, network};
 use super::scope::Frame;
 use super::source::{Hit, offset_of};
 use super::summary::effects;
@@ -160,7 +159,9 @@ impl<'a> Reader<'a> {
                 None => one,
             });
         }
-        let quiet = callee.name().is_some_and(looks_only);
+        let quiet = callee
+            .name()
+            .is_some_and(|n| self.names.facts(n).looks_only);
         if !passed && !quiet {
             self.call_handed_on(frame, offset, callee, arguments);
         }
@@ -220,52 +221,33 @@ impl<'a> Reader<'a> {
         callee: &Value,
         arguments: &Arguments,
     ) {
-        let over = callee.name().is_some_and(|n| {
-            matches!(
-                n,
-                "builtins.map"
-                    | "builtins.filter"
-                    | "functools.reduce"
-                    | "builtins.reduce"
-                    | "itertools.starmap"
-            ) || n.ends_with(".map")
-                || n.ends_with(".imap")
-                || n.ends_with(".apply")
-        });
-        let given = |at: usize| -> Arguments {
-            let mut inner = Arguments::default();
-            if let Some(list) = arguments
-                .keyword("args")
-                .or_else(|| arguments.keyword("argument"))
-            {
-                inner.positional = list
-                    .items()
-                    .map_or_else(|| vec![element_of(list)], <[Value]>::to_vec);
-            } else {
-                let rest = arguments.positional.iter().skip(at);
-                inner.positional = if over {
-                    rest.map(element_of).collect()
-                } else {
-                    rest.cloned().collect()
-                };
-            }
-            inner
-        };
-        for item in arguments.positional.iter().filter(|_| over) {
-            for item in item.items().unwrap_or_default() {
+        if applies_to_elements(callee) {
+            let items = arguments.positional.iter();
+            let items: Vec<Value> = items
+                .flat_map(|v| v.items().unwrap_or_default())
+                .cloned()
+                .collect();
+            for item in &items {
                 self.tell_reference(frame, offset, item);
             }
         }
-        let positional: Vec<Value> = arguments.positional.clone();
-        for (at, value) in positional.iter().enumerate() {
-            if is_callable(value) {
-                self.invoke(frame, offset, value, None, &given(at + 1), true);
-            }
+        let positional = arguments.positional.iter().enumerate();
+        let positional = positional.map(|(at, value)| (at + 1, value));
+        let named = arguments.named.iter().map(|(_, v)| (usize::MAX, v));
+        let callable = positional.chain(named).filter(|(_, v)| self.is_callable(v));
+        let callable: Vec<(usize, Value)> = callable.map(|(at, v)| (at, v.clone())).collect();
+        for (after, value) in &callable {
+            let given = handed_on(callee, arguments, *after);
+            self.invoke(frame, offset, value, None, &given, true);
         }
-        let named: Vec<Value> = arguments.named.iter().map(|(_, v)| v.clone()).collect();
-        for value in named.iter().filter(|v| is_callable(v)) {
-            self.invoke(frame, offset, value, None, &given(usize::MAX), true);
-        }
+    }
+
+    fn is_callable(&self, value: &Value) -> bool {
+        value.alternatives().iter().any(|what| match what {
+            What::Function(_) | What::Method(..) | What::Partial(..) => true,
+            What::Name(name) => self.names.facts(name).is_dangerous,
+            _ => false,
+        })
     }
 
     #[expect(clippy::too_many_arguments, reason = "a call has these parts")]
@@ -279,15 +261,19 @@ impl<'a> Reader<'a> {
         arguments: &Arguments,
         passed: bool,
     ) -> Value {
+        let facts = self.names.facts(name);
         let site = CallSite {
             name,
+            facts: &facts,
             receiver,
             positional: &arguments.positional,
             named: &arguments.named,
             spread: arguments.spread,
             passed,
         };
-        let hits: Vec<Hit> = rules::call_rules(name)
+        let hits: Vec<Hit> = facts
+            .calls
+            .iter()
             .filter_map(|r| (r.judge)(&site))
             .collect();
         // Who reads that packages are installed need not read that a program is started.
@@ -310,7 +296,7 @@ impl<'a> Reader<'a> {
         {
             self.tell(frame.module, offset, hit, Vec::new());
         }
-        for rule in rules::flow_rules(name) {
+        for rule in facts.flows.iter().copied() {
             self.follow_into(frame, offset, &site, rule);
         }
         self.judge_texts(frame, offset, &site);
@@ -328,26 +314,45 @@ impl<'a> Reader<'a> {
             self.follow_into(frame, offset, &site, rule);
         }
         self.note_downloads(frame, offset, &site);
-        if matches!(
-            name,
-            "sys.exit"
-                | "os._exit"
-                | "os.kill"
-                | "os.execv"
-                | "os.execl"
-                | "os.abort"
-                | "os.execvp"
-        ) {
+        if facts.restarts {
             frame.summary.effects |= effects::RESTARTS;
         }
         self.result_of(frame, offset, name, callee, &site)
     }
 }
 
-fn is_callable(value: &Value) -> bool {
-    value.alternatives().iter().any(|what| match what {
-        What::Function(_) | What::Method(..) | What::Partial(..) => true,
-        What::Name(name) => rules::is_dangerous(name),
-        _ => false,
+/// Whether it calls a function with each element of what it gets.
+fn applies_to_elements(callee: &Value) -> bool {
+    callee.name().is_some_and(|n| {
+        matches!(
+            n,
+            "builtins.map"
+                | "builtins.filter"
+                | "functools.reduce"
+                | "builtins.reduce"
+                | "itertools.starmap"
+        ) || n.ends_with(".map")
+            || n.ends_with(".imap")
+            || n.ends_with(".apply")
+    })
+}
+
+/// What `callee` gives to a function among its arguments: those from `after` on, or their elements.
+fn handed_on(callee: &Value, arguments: &Arguments, after: usize) -> Arguments {
+    let over = applies_to_elements(callee);
+    let list = arguments
+        .keyword("args")
+        .or_else(|| arguments.keyword("argument"));
+    if let Some(list) = list {
+        return Arguments::of(
+            list.items()
+                .map_or_else(|| vec![element_of(list)], <[Value]>::to_vec),
+        );
+    }
+    let rest = arguments.positional.iter().skip(after);
+    Arguments::of(if over {
+        rest.map(element_of).collect()
+    } else {
+        rest.cloned().collect()
     })
 }

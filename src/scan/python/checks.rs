@@ -49,7 +49,9 @@ impl<'a> Outcome<'a> {
             return;
         }
         for name in &self.variables {
-            if let Some(value) = frame.state.variables.get_mut(name) {
+            if frame.state.variables().contains_key(name)
+                && let Some(value) = frame.state.variables_mut().get_mut(name)
+            {
                 value.taint = Taint::NONE;
             }
         }

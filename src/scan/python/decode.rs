@@ -54,15 +54,13 @@ pub(super) fn decode_source(bytes: &[u8]) -> Decoded {
         let message = "The source holds a NUL byte: Python versions differ in what they run of it.";
         odd.push((small(at), Hit::of(&carriers::PY_NUL_BYTE, message)));
     }
-    for (at, c) in text.char_indices() {
-        if !c.is_ascii() && is_bidi_control(c) {
-            let message = format!(
-                "U+{:04X} changes the direction of text: the line is not what it looks like.",
-                u32::from(c)
-            );
-            odd.push((small(at), Hit::of(&carriers::PY_BIDI_CONTROL, message)));
-            break;
-        }
+    let controls = || text.char_indices().find(|(_, c)| is_bidi_control(*c));
+    if let Some((at, c)) = (!text.is_ascii()).then(controls).flatten() {
+        let message = format!(
+            "U+{:04X} changes the direction of text: the line is not what it looks like.",
+            u32::from(c)
+        );
+        odd.push((small(at), Hit::of(&carriers::PY_BIDI_CONTROL, message)));
     }
     Decoded { text, odd }
 }

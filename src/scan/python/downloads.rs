@@ -221,7 +221,7 @@ impl<'a> Reader<'a> {
 
     /// What a call downloads, for the summary.
     pub(super) fn note_downloads(&self, frame: &mut Frame<'a>, _offset: u32, site: &CallSite<'_>) {
-        if network::is_download(site.name) {
+        if site.facts.is_download {
             frame.summary.effects |= effects::WRITES;
         }
         let asks = site.name.contains("headers") || site.name.contains(".cookies");

@@ -79,7 +79,7 @@ impl<'a> Reader<'a> {
                 Imported::Library(library) => {
                     let full = names::canonical(&format!("{library}.{name}"));
                     let offset = offset_of(alias.range().start());
-                    Self::named_source(frame, offset, &full)
+                    Self::named_source(frame, offset, Value::named(&full))
                 }
             };
             let bound = alias.asname.as_ref().map_or(name, |n| n.as_str());

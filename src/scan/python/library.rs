@@ -179,7 +179,7 @@ impl<'a> Reader<'a> {
             }
             return value;
         }
-        if is_number(name) {
+        if call.facts.is_number {
             return Value::UNKNOWN;
         }
         let taint = passed_taint(name, callee, call);
@@ -231,18 +231,14 @@ impl<'a> Reader<'a> {
             "pathlib.Path.home" => Value::text("~", true),
             "shutil.which" => call.positional.first().cloned().unwrap_or(Value::UNKNOWN),
             "pathlib.Path.cwd" => Value::text(&UNKNOWN_PART.to_string(), true),
-            _ => Value::named(&format!("{name}()")).with_taint(&taint),
+            _ => self.names.called(name).with_taint(&taint),
         }
     }
 }
 
 /// Whether a call takes what leads elsewhere out of a path: `re.sub(r"[^\w.-]", "", name)`.
 fn takes_out_slashes(name: &str, short: &str, call: &CallSite<'_>) -> bool {
-    let last = short.trim_start_matches('.').to_ascii_lowercase();
-    if last.contains("sanitize")
-        || last.contains("secure_filename")
-        || last.contains("safe_filename")
-    {
+    if call.facts.sanitizes {
         return true;
     }
     let pattern = match (name, short) {
@@ -259,8 +255,22 @@ fn takes_out_slashes(name: &str, short: &str, call: &CallSite<'_>) -> bool {
     })
 }
 
+pub(super) fn sanitizes(name: &str) -> bool {
+    let last = last_segment(name).to_ascii_lowercase();
+    let words = ["sanitize", "secure_filename", "safe_filename"];
+    words.iter().any(|w| last.contains(w))
+}
+
+pub(super) fn passes(name: &str) -> bool {
+    PASSING.contains(name)
+}
+
+pub(super) fn clears_path(name: &str) -> bool {
+    CLEARS_PATH.contains(&name) || matches!(last_segment(name), ".basename" | ".secure_filename")
+}
+
 /// Functions that give numbers, hashes and answers, which carry nothing on.
-fn is_number(name: &str) -> bool {
+pub(super) fn is_number(name: &str) -> bool {
     matches!(
         name,
         "builtins.int"
@@ -325,10 +335,10 @@ fn passed_taint(name: &str, callee: &Value, call: &CallSite<'_>) -> Taint {
             | ".write"
             | ".dumps"
     );
-    if PASSING.contains(name) || method && texts {
+    if call.facts.passes || method && texts {
         taint = taint.join(&arguments());
     }
-    if CLEARS_PATH.contains(&name) || short == ".basename" || short == ".secure_filename" {
+    if call.facts.clears_path {
         taint = arguments().clear(cleared::PATH);
     }
     if name == "shlex.quote" || name == "pipes.quote" {

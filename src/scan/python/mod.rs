@@ -20,6 +20,7 @@
 mod assignments;
 mod attributes;
 mod beginnings;
+mod call_facts;
 mod calls;
 mod check_words;
 mod checks;
@@ -33,6 +34,7 @@ mod imports;
 mod items;
 mod library;
 mod module;
+mod name_cache;
 mod named;
 mod names;
 mod nested;
@@ -73,36 +75,60 @@ pub(crate) struct PythonSource {
     pub bytes: Vec<u8>,
 }
 
-/// Scans the Python files of one node together; `begin` hears each path before it is parsed.
+/// A Python file as far as it is understood by itself.
+#[derive(Debug)]
+pub(crate) struct ParsedSource {
+    path: String,
+    /// None if it is nested too deeply.
+    module: Option<Module>,
+    /// What is odd about its bytes and its tokens.
+    odd: Vec<Finding>,
+}
+
+/// Parses one Python file.
 ///
 /// A source that is nested as deeply as Python itself allows takes about a kilobyte of stack for
 /// each level: callers give it a thread with a large one.
-pub(crate) fn scan_python(files: &[PythonSource], begin: &mut dyn FnMut(&str)) -> Vec<Finding> {
-    scan_sources(files, begin, &mut { nested::MOST_TEXTS })
+pub(crate) fn parse_source(file: &PythonSource) -> ParsedSource {
+    let mut odd = Vec::new();
+    ParsedSource {
+        path: file.path.clone(),
+        module: parse_file(file, &mut odd),
+        odd,
+    }
+}
+
+/// Scans the Python files of one node together; `begin` hears whose code is read next. The same is
+/// true of the stack as for [`parse_source`].
+pub(crate) fn scan_sources(
+    sources: Vec<ParsedSource>,
+    begin: &mut dyn FnMut(&str),
+) -> Vec<Finding> {
+    scan_with_texts(sources, begin, &mut { nested::MOST_TEXTS })
 }
 
 /// The same; `texts_left` is how many texts that are run may still be read.
-fn scan_sources(
-    files: &[PythonSource],
+fn scan_with_texts(
+    sources: Vec<ParsedSource>,
     begin: &mut dyn FnMut(&str),
     texts_left: &mut usize,
 ) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    let mut modules = Vec::new();
-    for file in files {
-        begin(&file.path);
-        modules.extend(parse_file(file, &mut findings));
+    let first = sources.first().map(|s| s.path.clone());
+    let (mut findings, mut modules) = (Vec::new(), Vec::with_capacity(sources.len()));
+    for source in sources {
+        findings.extend(source.odd);
+        modules.extend(source.module);
     }
     let program = Program::index(&modules);
     let mut reader = Reader::new(&program);
-    reader.read();
+    reader.read(begin);
     if reader.is_exhausted()
-        && let Some(first) = files.first()
+        && let Some(first) = first
     {
         let message = "The code is too much to be followed: what data reaches is not known.";
         findings.push(Finding::about_file(
             &carriers::PY_TOO_DEEP,
-            &first.path,
+            &first,
             message.to_string(),
         ));
     }

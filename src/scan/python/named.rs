@@ -3,8 +3,7 @@
 use super::expressions::join_path;
 use super::reader::Reader;
 use super::rules::{
-    self, CallSite, Sink, addresses, credentials, files, intent, network, owner_files, persistence,
-    verdicts,
+    self, CallSite, Sink, addresses, credentials, files, intent, owner_files, persistence, verdicts,
 };
 use super::scope::Frame;
 use super::source::Hit;
@@ -15,15 +14,15 @@ use super::values::Value;
 impl<'a> Reader<'a> {
     /// What the texts among the arguments name: addresses, paths and programs.
     pub(super) fn judge_texts(&mut self, frame: &mut Frame<'a>, offset: u32, site: &CallSite<'_>) {
-        if looks_only(site.name) {
+        if site.facts.looks_only {
             return;
         }
-        let reaches = network::is_network(site.name)
+        let reaches = site.facts.is_network
             || site.name.starts_with('?')
                 && site
                     .all()
                     .any(|v| v.as_text().is_some_and(|t| t.starts_with("http")))
-            || rules::flow_rules(site.name).any(|r| matches!(r.sink, Sink::Url | Sink::Send));
+            || site.facts.leads_to(&[Sink::Url, Sink::Send]);
         if reaches && let Some(hit) = addresses::judge_addresses(site) {
             let file = site.all().any(|v| {
                 v.taint.has(SourceKind::FileContent)
@@ -39,10 +38,11 @@ impl<'a> Reader<'a> {
         }
         let opens = site.name == "builtins.open";
         let paths = opens
-            || names_paths(site.name)
-            || rules::flow_rules(site.name)
-                .any(|r| matches!(r.sink, Sink::ReadPath | Sink::WritePath | Sink::RemovePath));
-        let runs = rules::flow_rules(site.name).any(|r| r.sink == Sink::Command);
+            || site.facts.names_paths
+            || site
+                .facts
+                .leads_to(&[Sink::ReadPath, Sink::WritePath, Sink::RemovePath]);
+        let runs = site.facts.leads_to(&[Sink::Command]);
         if !(paths || runs) {
             return;
         }
@@ -133,7 +133,7 @@ pub(super) fn looks_only(name: &str) -> bool {
         || name.starts_with("typing.")
 }
 
-fn names_paths(name: &str) -> bool {
+pub(super) fn names_paths(name: &str) -> bool {
     name.starts_with("os.path.")
         || matches!(
             name,

@@ -87,7 +87,8 @@ pub(super) fn scan_run_texts(
             path: source.path.clone(),
             bytes: whole.trim_start().as_bytes().to_vec(),
         };
-        for inner in super::scan_sources(&[file], &mut |_| {}, left) {
+        let sources = vec![super::parse_source(&file)];
+        for inner in super::scan_with_texts(sources, &mut |_| {}, left) {
             // That a text is run is told already.
             if matches!(inner.rule.id, "py-unparseable" | "py-encoded-blob") {
                 continue;

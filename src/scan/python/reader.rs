@@ -7,6 +7,7 @@ use rustc_hash::FxHashMap as HashMap;
 
 use super::dependencies::{Fact, Noted, Reading};
 use super::module::{Binding, Definition, Program};
+use super::name_cache::NameCache;
 use super::nested::RunTexts;
 use super::routes::Route;
 use super::scope::{Frame, Variables};
@@ -66,6 +67,7 @@ pub(super) struct Reader<'a> {
     /// Sinks that functions reach with parameters of the function that they stand in.
     pub closure_sinks: HashMap<FunctionId, Summary>,
     pub noted: Noted,
+    pub names: NameCache,
     /// What each reading found, which the next one replaces.
     found: HashMap<Reading, Found>,
     readings: HashMap<Reading, u8>,
@@ -94,6 +96,7 @@ impl<'a> Reader<'a> {
             queues: HashMap::default(),
             closure_sinks: HashMap::default(),
             noted: Noted::default(),
+            names: NameCache::default(),
             found: HashMap::default(),
             readings: HashMap::default(),
             nested: None,
@@ -102,13 +105,20 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reads everything, and again what has to be.
-    pub(super) fn read(&mut self) {
-        for module in 0..self.program.modules.len() {
+    /// Reads everything, and again what has to be; `begin` hears the path of each module before it
+    /// is read, and again before its functions are.
+    pub(super) fn read(&mut self, begin: &mut dyn FnMut(&str)) {
+        let program = self.program;
+        for (module, read) in program.modules.iter().enumerate() {
+            begin(&read.source.path);
             self.read_module_once(module);
         }
         self.nested = Some(0);
-        for function in 0..self.program.functions.len() {
+        let mut last = None;
+        for (function, info) in program.functions.iter().enumerate() {
+            if last.replace(info.module) != Some(info.module) {
+                begin(&program.modules[info.module].source.path);
+            }
             self.read_function_once(function);
         }
         loop {
@@ -174,7 +184,7 @@ impl<'a> Reader<'a> {
 
     /// Pays for a copy of what is known at a point.
     pub(super) fn spend_on_copy(&mut self, frame: &Frame<'a>) {
-        self.work += frame.state.variables.len() as u64 * 2;
+        self.work += frame.state.variables().len() as u64 * 2;
     }
 
     /// Whether some of it was left unread since it is too much.
@@ -186,7 +196,7 @@ impl<'a> Reader<'a> {
         let program = self.program;
         let mut frame = Frame::new(module);
         self.read_body(&mut frame, &program.modules[module].body);
-        let mut variables = frame.state.variables;
+        let mut variables = frame.state.into_variables();
         for value in variables.values_mut() {
             value.taint = value.taint.without_parameters();
         }
@@ -236,7 +246,7 @@ impl<'a> Reader<'a> {
         if !info.has_inner {
             return;
         }
-        let mut variables = frame.state.variables;
+        let mut variables = frame.state.into_variables();
         let outer = u32::try_from(id).unwrap_or(u32::MAX);
         for value in variables.values_mut() {
             *value = value.map_taints(&|taint| taint.as_outer(outer));

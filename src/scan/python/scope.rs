@@ -1,5 +1,7 @@
 //! Names and their values while a function or a module is read.
 
+use std::rc::Rc;
+
 use rustc_hash::FxHashMap as HashMap;
 
 use super::summary::Summary;
@@ -11,12 +13,31 @@ pub(super) type Variables<'a> = HashMap<&'a str, Value>;
 /// What is known at one point of a function.
 #[derive(Debug, Clone, Default)]
 pub(super) struct State<'a> {
-    pub variables: Variables<'a>,
+    /// Shared between the points that know the same; most ways through a function change little.
+    variables: Rc<Variables<'a>>,
     /// Origins that were checked up to here, and for what.
     pub marks: Vec<(OriginId, u8)>,
 }
 
 impl<'a> State<'a> {
+    pub(super) fn variables(&self) -> &Variables<'a> {
+        &self.variables
+    }
+
+    /// Copies them if another point knows the same.
+    pub(super) fn variables_mut(&mut self) -> &mut Variables<'a> {
+        Rc::make_mut(&mut self.variables)
+    }
+
+    pub(super) fn into_variables(self) -> Variables<'a> {
+        Rc::unwrap_or_clone(self.variables)
+    }
+
+    /// Whether both are one, so that there is nothing to compare; false says nothing.
+    pub(super) fn shares_variables(&self, other: &State<'a>) -> bool {
+        Rc::ptr_eq(&self.variables, &other.variables)
+    }
+
     pub(super) fn mark(&mut self, origin: OriginId, bits: u8) {
         match self.marks.iter_mut().find(|(o, _)| *o == origin) {
             Some(known) => known.1 = cleared::complete(known.1 | bits),
@@ -42,7 +63,7 @@ impl<'a> State<'a> {
         if own.is_empty() {
             return;
         }
-        for value in self.variables.values_mut() {
+        for value in self.variables_mut().values_mut() {
             value.taint = value.taint.clear_of(&own);
         }
     }
@@ -57,14 +78,16 @@ impl<'a> State<'a> {
             .map(|(o, bits)| (*o, bits & other.marks_of(*o)))
             .filter(|(_, bits)| *bits != 0)
             .collect();
-        for (name, value) in other.variables {
-            match self.variables.get_mut(name) {
-                Some(known) if *known == value => {}
-                Some(known) => *known = known.join(&value),
-                None => {
-                    self.variables.insert(name, value);
-                }
-            }
+        if self.shares_variables(&other) {
+            return;
+        }
+        for (name, value) in other.variables() {
+            let joined = match self.variables.get(name) {
+                Some(known) if known == value => continue,
+                Some(known) => known.join(value),
+                None => value.clone(),
+            };
+            self.variables_mut().insert(name, joined);
         }
     }
 }
@@ -107,7 +130,7 @@ impl<'a> Frame<'a> {
     }
 
     pub(super) fn bind(&mut self, name: &'a str, value: Value) {
-        self.state.variables.insert(name, value);
+        self.state.variables_mut().insert(name, value);
     }
 
     /// The value that is one of those returned.

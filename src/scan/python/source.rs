@@ -3,6 +3,7 @@
 use ruff_text_size::TextSize;
 
 use crate::scan::finding::{Finding, Intent, LONGEST_SNIPPET, Severity};
+use crate::scan::lines::LineTable;
 use crate::scan::rules::Rule;
 
 /// A file as text.
@@ -10,33 +11,23 @@ use crate::scan::rules::Rule;
 pub(super) struct SourceText {
     pub path: String,
     pub text: String,
-    /// Where each line starts. Lines end as Python's do: LF, CR or both.
-    starts: Vec<u32>,
+    lines: LineTable,
 }
 
 impl SourceText {
     pub(super) fn new(path: &str, text: String) -> SourceText {
-        let mut starts = vec![0];
-        let bytes = text.as_bytes();
-        for at in memchr::memchr2_iter(b'\n', b'\r', bytes) {
-            if bytes[at] == b'\r' && bytes.get(at + 1) == Some(&b'\n') {
-                continue;
-            }
-            starts.push(u32::try_from(at + 1).unwrap_or(u32::MAX));
-        }
         SourceText {
             path: path.to_string(),
+            lines: LineTable::of_python(&text),
             text,
-            starts,
         }
     }
 
     /// Line and column, each from 1; the column in characters.
     pub(super) fn position(&self, offset: u32) -> (u32, u32) {
-        let line = self.starts.partition_point(|s| *s <= offset).max(1);
-        let start = self.starts[line - 1] as usize;
-        let before = self.text.get(start..offset as usize).unwrap_or("");
-        let column = before.chars().count() + 1;
+        let offset = offset as usize;
+        let line = self.lines.line_of(offset) + 1;
+        let column = self.lines.characters_before(&self.text, offset) + 1;
         (
             u32::try_from(line).unwrap_or(u32::MAX),
             u32::try_from(column).unwrap_or(u32::MAX),
@@ -45,15 +36,10 @@ impl SourceText {
 
     /// The line that holds `offset`, or the part of a long one around it.
     pub(super) fn snippet(&self, offset: u32) -> String {
-        let line = self.starts.partition_point(|s| *s <= offset).max(1);
-        let start = self.starts[line - 1] as usize;
-        let end = self
-            .starts
-            .get(line)
-            .map_or(self.text.len(), |s| *s as usize);
-        let whole = self.text.get(start..end).unwrap_or("");
+        let range = self.lines.range_of(self.lines.line_of(offset as usize));
+        let at = (offset as usize).saturating_sub(range.start);
+        let whole = self.text.get(range).unwrap_or("");
         let whole = whole.trim_end_matches(['\n', '\r']);
-        let at = (offset as usize).saturating_sub(start);
         if whole.len() <= LONGEST_SNIPPET {
             return whole.to_string();
         }

@@ -246,9 +246,11 @@ impl<'a> Reader<'a> {
         self.read_body(frame, &def.body);
         (frame.class, frame.class_body) = (class, in_body);
         let inside = std::mem::replace(&mut frame.state, outside);
-        for (name, value) in inside.variables {
-            if frame.state.variables.get(name) != Some(&value) {
-                self.set_attribute(id, name, &value);
+        if !inside.shares_variables(&frame.state) {
+            for (name, value) in inside.variables() {
+                if frame.state.variables().get(name) != Some(value) {
+                    self.set_attribute(id, name, value);
+                }
             }
         }
         for decorator in def.decorator_list.iter().rev() {
@@ -335,12 +337,16 @@ impl<'a> Reader<'a> {
         for handler in &attempt.handlers {
             let ExceptHandler::ExceptHandler(handler) = handler;
             frame.state = before.clone();
-            for (name, value) in &after[0].1.variables {
-                let known = frame.state.variables.get(name).map(|k| k.join(value));
-                frame
-                    .state
-                    .variables
-                    .insert(name, known.unwrap_or_else(|| value.clone()));
+            let tried = &after[0].1;
+            if !tried.shares_variables(&frame.state) {
+                for (name, value) in tried.variables() {
+                    let joined = match frame.state.variables().get(name) {
+                        Some(known) if known == value => continue,
+                        Some(known) => known.join(value),
+                        None => value.clone(),
+                    };
+                    frame.bind(name, joined);
+                }
             }
             if let Some(caught) = &handler.type_ {
                 self.value_of(frame, caught);

@@ -16,7 +16,11 @@ fn scan_files(files: &[(&str, &[u8])]) -> Vec<Finding> {
             bytes: bytes.to_vec(),
         })
         .collect();
-    scan_python(&sources, &mut |_| {})
+    scan_python(&sources)
+}
+
+fn scan_python(sources: &[PythonSource]) -> Vec<Finding> {
+    scan_sources(sources.iter().map(parse_source).collect(), &mut |_| {})
 }
 
 fn worst(findings: &[Finding]) -> Option<Severity> {
@@ -68,7 +72,7 @@ fn every_example_is_found_and_no_twin_is() {
 fn on_a_large_stack(files: Vec<PythonSource>) -> Vec<Finding> {
     std::thread::Builder::new()
         .stack_size(256 << 20)
-        .spawn(move || scan_python(&files, &mut |_| {}))
+        .spawn(move || scan_python(&files))
         .unwrap()
         .join()
         .unwrap()
@@ -592,7 +596,7 @@ mod drivers {
                     }
                 });
                 let one = std::time::Instant::now();
-                let scanned = std::panic::catch_unwind(|| scan_python(&sources, &mut |_| {}).len());
+                let scanned = std::panic::catch_unwind(|| scan_python(&sources).len());
                 let took = one.elapsed();
                 executions += 1;
                 if scanned.is_err() || took.as_secs() >= 10 {

@@ -146,10 +146,11 @@ pub(super) fn judge_tokens(text: &str, tokens: &[Token]) -> Vec<(u32, Hit)> {
 
 fn hidden_columns(text: &str, tokens: &[Token], odd: &mut Vec<(u32, Hit)>) {
     let blanks = " ".repeat(HIDING_BLANKS);
+    let ends = memchr::memchr2_iter(b'\n', b'\r', text.as_bytes()).map(|at| at + 1);
     let mut line_start = 0;
-    for line in text.split_inclusive(['\n', '\r']) {
-        let start = line_start;
-        line_start += line.len();
+    for end in ends.chain([text.len()]) {
+        let (start, line) = (line_start, &text[line_start..end]);
+        line_start = end;
         if line.len() < HIDDEN_FROM {
             continue;
         }

@@ -20,8 +20,8 @@ pub(super) type FunctionId = usize;
 pub(super) type ClassId = usize;
 pub(super) type ModuleId = usize;
 
-/// What something is.
-#[derive(Debug, Clone, PartialEq)]
+/// What something is. With `Eq`, what is shared is known to be equal without a look at it.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum What {
     Unknown,
     /// What a library has at this dotted name; `()` follows for what a call of it returns, `[]` for
@@ -69,7 +69,7 @@ fn sum(weights: impl Iterator<Item = u32>) -> u32 {
 }
 
 /// A value: what it is, and where its data comes from.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Value {
     pub what: What,
     pub taint: Taint,

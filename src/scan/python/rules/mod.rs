@@ -28,6 +28,7 @@ use std::sync::LazyLock;
 
 use rustc_hash::FxHashMap as HashMap;
 
+use super::call_facts::CallFacts;
 pub(in crate::scan::python) use super::names::last_segment;
 use super::source::Hit;
 use super::values::Value;
@@ -37,6 +38,7 @@ use crate::scan::rules::Rule;
 #[derive(Debug)]
 pub(in crate::scan::python) struct CallSite<'c> {
     pub name: &'c str,
+    pub facts: &'c CallFacts,
     /// What the method is called on.
     pub receiver: Option<&'c Value>,
     pub positional: &'c [Value],

@@ -200,13 +200,17 @@ const DOWNLOADS: &[&str] = &[
 static NETWORK: LazyLock<HashSet<&'static str>> =
     LazyLock::new(|| [GETS, POSTS, DOWNLOADS].concat().into_iter().collect());
 
+/// [`DOWNLOADS`], to look a name up.
+static DOWNLOADING: LazyLock<HashSet<&'static str>> =
+    LazyLock::new(|| DOWNLOADS.iter().copied().collect());
+
 /// What a URL is an argument of.
 pub(in crate::scan::python) fn is_network(name: &str) -> bool {
     NETWORK.contains(name) || matches!(name, "urllib.request.Request" | "urllib3.Request")
 }
 
 pub(in crate::scan::python) fn is_download(name: &str) -> bool {
-    name.contains('.') && DOWNLOADS.contains(&name)
+    DOWNLOADING.contains(name)
 }
 
 pub(in crate::scan::python) const CALLS: &[CallRule] = &[

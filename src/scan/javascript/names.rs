@@ -1,7 +1,43 @@
-//! Names and texts that are constant in a script.
+//! What expressions of a script are called: dotted names, and constant texts.
 
 use oxc_ast::ast::{CallExpression, Expression};
 use oxc_ast_visit::{Visit, walk};
+
+/// What a script may write before the name of anything global.
+const GLOBALS: [&str; 5] = ["window", "globalThis", "self", "top", "parent"];
+
+/// Whether the last part of the name of what is called can be one of `names`; a part that is put
+/// together can be anything. Most calls are of nothing that a rule speaks of, and then their names
+/// need not be made.
+pub(super) fn is_called_like(e: &Expression<'_>, names: &[&str]) -> bool {
+    match e.get_inner_expression() {
+        Expression::Identifier(id) => names.contains(&id.name.as_str()),
+        Expression::StaticMemberExpression(m) => names.contains(&m.property.name.as_str()),
+        Expression::SequenceExpression(_) | Expression::ComputedMemberExpression(_) => true,
+        _ => false,
+    }
+}
+
+/// Whether a member of `document`, `localStorage` or `sessionStorage` can be meant.
+pub(super) fn may_read_store(e: &Expression<'_>) -> bool {
+    if !e.is_member_expression() {
+        return false;
+    }
+    let mut here = e;
+    loop {
+        here = match here.get_inner_expression() {
+            Expression::StaticMemberExpression(m) => &m.object,
+            Expression::ComputedMemberExpression(m) => &m.object,
+            Expression::Identifier(id) => {
+                let stores = ["document", "localStorage", "sessionStorage"];
+                let name = id.name.as_str();
+                return stores.contains(&name) || GLOBALS.contains(&name);
+            }
+            Expression::SequenceExpression(_) => return true,
+            _ => return false,
+        };
+    }
+}
 
 /// The name of what is called or read, `a.b.c`, without `window`; constant parts of `a['b']` too.
 pub(super) fn dotted_name(e: &Expression<'_>) -> Option<String> {
@@ -21,9 +57,11 @@ pub(super) fn dotted_name(e: &Expression<'_>) -> Option<String> {
         }
         _ => return None,
     };
-    let globals = ["window.", "globalThis.", "self.", "top.", "parent."];
     let mut short = name.as_str();
-    while let Some(rest) = globals.iter().find_map(|g| short.strip_prefix(g)) {
+    while let Some(rest) = GLOBALS
+        .iter()
+        .find_map(|g| short.strip_prefix(g)?.strip_prefix('.'))
+    {
         short = rest;
     }
     Some(short.to_string())
