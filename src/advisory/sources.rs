@@ -59,11 +59,10 @@ impl SourceDifference {
         all.all(|path| {
             let name = path.rsplit('/').next().unwrap_or(path);
             // setuptools_scm, hatch-vcs and versioneer choose names such as these.
-            let is_version = name.contains("version") || name.ends_with("_ver.py");
-            is_version
-                || matches!(name, "__about__.py" | "_build_info.py")
-                || name.ends_with("_pb2.py")
-                || name.ends_with("_pb2_grpc.py")
+            let stem = name.strip_suffix(".py").unwrap_or(name).trim_matches('_');
+            let is_version = matches!(stem, "version" | "dist_ver" | "about" | "build_info")
+                || stem.ends_with("_version");
+            is_version || name.ends_with("_pb2.py") || name.ends_with("_pb2_grpc.py")
         })
     }
 
@@ -132,6 +131,12 @@ pub(crate) fn named_repository(metadata: &str) -> Option<String> {
         }
     }
     found.map(|(_, repo)| repo)
+}
+
+/// Returns the repository of a publisher as comfy.lock has it: `github.com/OWNER/NAME release.yml`.
+pub(crate) fn publisher_repository(publisher: &str) -> Option<String> {
+    let repository = publisher.split(' ').next()?;
+    repository_at(&format!("https://{repository}"))
 }
 
 /// `https://github.com/OWNER/NAME` of any address inside of it.
@@ -261,5 +266,7 @@ mod tests {
         assert!(moved.is_empty());
         let made = SourceDifference::between(&[file("x/_version.py", b"1.2")], &listing);
         assert!(!made.is_empty() && made.is_generated());
+        let own = SourceDifference::between(&[file("x/conversion.py", b"1.2")], &listing);
+        assert!(!own.is_generated());
     }
 }

@@ -113,7 +113,7 @@ fn compare_package<'a>(
         index: index.map(|x| x.url.as_str()),
         files: Vec::new(),
     };
-    let compared = compare_wheel(client, git, &query, &package.version, wheel)?;
+    let compared = compare_wheel(client, git, &query, package, wheel)?;
     Ok((&wheel.file, compared))
 }
 

@@ -89,7 +89,12 @@ pub(crate) fn run(global: &GlobalArgs, args: &ReviewArgs) -> Result<u8> {
             excluded: Vec::new(),
             ..pinned.clone()
         });
-    let before = accepted.or_else(|| other.as_ref().map(|_| pinned.clone()));
+    let before = accepted.or_else(|| {
+        other.as_ref().map(|_| RepositoryPin {
+            submodules: Vec::new(),
+            ..pinned.clone()
+        })
+    });
     let before_report = before.as_ref().map(|b| scanner.report_of(b)).transpose();
     let (old, lost) = match (&before, before_report) {
         (Some(b), Ok(_)) => (PinFiles::of_pin(&git, b)?, None),
@@ -150,7 +155,8 @@ pub(crate) fn run(global: &GlobalArgs, args: &ReviewArgs) -> Result<u8> {
     Ok(0)
 }
 
-/// The pin of a node at another commit, such as one that `update` refused.
+/// The pin of a node at another commit, such as one that `update` refused; without submodules, whose
+/// commits nobody has looked up.
 fn pin_at(git: &GitStore, pin: &RepositoryPin, commit: &str) -> Result<RepositoryPin> {
     if !pin.source().is_repository() {
         return Err(Problem::new(
@@ -173,6 +179,9 @@ fn pin_at(git: &GitStore, pin: &RepositoryPin, commit: &str) -> Result<Repositor
         },
         &NoProgress,
     )?;
+    if snapshot.gitmodules.is_some() {
+        render::print_note("the submodules of that commit are not shown");
+    }
     Ok(RepositoryPin {
         commit: oid,
         tree: snapshot.tree,

@@ -12,7 +12,7 @@ use crate::text::escape_text;
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  comfy set comfyui.ref v0.3.64\n  comfy set nodes.impact-pack.enabled \
-        false\n  comfy set python.overrides '[\"numpy<2\"]'\n  comfy set comfyui.args \
+        false\n  comfy set python.overrides '[\"numpy<2\"]'\n  comfy set comfyui.args -- \
         --lowvram --preview-method auto\n  comfy set --unset \
         python.overrides\n  comfy set 'models.\"loras/a.safetensors\".source' civitai:123"
 )]
@@ -26,9 +26,12 @@ pub(crate) struct SetArgs {
         required_unless_present = "unset",
         allow_hyphen_values = true
     )]
-    values: Vec<String>,
+    value: Option<String>,
+    /// More values of a list; what begins with `-` comes after `--`
+    #[arg(value_name = "VALUE")]
+    more: Vec<String>,
     /// Remove the key, so that its default applies
-    #[arg(long, conflicts_with = "values")]
+    #[arg(long, conflicts_with = "value")]
     unset: bool,
 }
 
@@ -39,7 +42,13 @@ pub(crate) fn run(global: &GlobalArgs, args: &SetArgs) -> Result<u8> {
     let write = |value: &toml_edit::Value| {
         project::edit_manifest(global, |text| set_value(text, &path, value))
     };
-    let changed = match readings(&args.values).split_first() {
+    let values: Vec<&str> = args
+        .value
+        .iter()
+        .chain(&args.more)
+        .map(String::as_str)
+        .collect();
+    let changed = match readings(&values).split_first() {
         Some((first, others)) => write(first).or_else(|e| {
             let mut others = others.iter();
             others.find_map(|value| write(value).ok()).ok_or(e)
@@ -60,14 +69,14 @@ pub(crate) fn run(global: &GlobalArgs, args: &SetArgs) -> Result<u8> {
 
 /// What is meant, in the order in which it is tried: a shell takes quotes away, so that `3.12` may be a
 /// text, and `[a, b]` a list of texts.
-fn readings(values: &[String]) -> Vec<toml_edit::Value> {
+fn readings(values: &[&str]) -> Vec<toml_edit::Value> {
     let list = |texts: &mut dyn Iterator<Item = &str>| {
         toml_edit::Value::Array(texts.collect::<toml_edit::Array>())
     };
     let text = match values {
         [] => return Vec::new(),
-        [text] => text.as_str(),
-        several => return vec![list(&mut several.iter().map(String::as_str))],
+        [text] => *text,
+        several => return vec![list(&mut several.iter().copied())],
     };
     let mut out: Vec<toml_edit::Value> = text.parse().into_iter().collect();
     if out.first().is_some_and(toml_edit::Value::is_array) {
@@ -103,8 +112,7 @@ mod tests {
             &["https://example.com/a,b"],
         ];
         let said = rows.map(|row| {
-            let values: Vec<String> = row.iter().map(|v| v.to_string()).collect();
-            let read: Vec<String> = readings(&values).iter().map(|v| v.to_string()).collect();
+            let read: Vec<String> = readings(row).iter().map(|v| v.to_string()).collect();
             format!("{}: {}", row.join(" "), read.join(" or "))
         });
         insta::assert_snapshot!(said.join("\n"), @r#"

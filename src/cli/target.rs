@@ -135,12 +135,19 @@ impl LaunchTarget {
 }
 
 /// Returns what was applied here, for a command that can do without comfy.toml, and warns of what
-/// is wrong with that.
+/// is wrong with that. Where `-C` names a folder, what is known to be of another one is not meant.
 ///
 /// # Errors
 /// `p`, if it is not certain which instance is meant.
 pub(super) fn applied_instead(global: &GlobalArgs, p: Problem) -> Result<LaunchSpec> {
-    applied_that(global, p, &|_| true)
+    let named = global.project.dir.as_ref().map(|dir| dir.canonicalize());
+    applied_that(global, p, &|spec| {
+        let Some(named) = &named else {
+            return true;
+        };
+        let from = manifest_folder_of(spec).and_then(|dir| dir.canonicalize().ok());
+        from.is_none_or(|from| named.as_ref().is_ok_and(|named| *named == from))
+    })
 }
 
 fn applied_that(

@@ -110,11 +110,14 @@ pub(crate) fn parse_flags(text: &str) -> BTreeSet<String> {
     // Not by pairs of quotes: a help text may have an apostrophe.
     text.match_indices("--")
         .filter_map(|(at, _)| {
-            let quote = text[..at].chars().next_back()?;
+            let quote = text[..at]
+                .chars()
+                .next_back()
+                .filter(|c| matches!(c, '"' | '\''))?;
             let rest = &text[at + 2..];
             let end =
                 rest.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_')))?;
-            let whole = end > 0 && matches!(quote, '"' | '\'') && rest[end..].starts_with(quote);
+            let whole = end > 0 && rest[end..].starts_with(quote);
             whole.then(|| format!("--{}", &rest[..end]))
         })
         .collect()

@@ -8,16 +8,20 @@ use sha2::{Digest, Sha256};
 
 use super::build::venv::provenance::{PublisherClient, PublisherQuery};
 use super::git::GitStore;
-use crate::advisory::sources::{SourceDifference, WheelSource, named_repository, release_tag};
-use crate::lock::python::LockedWheel;
+use crate::advisory::sources::{
+    SourceDifference, WheelSource, named_repository, publisher_repository, release_tag,
+};
+use crate::lock::python::{LockedPackage, LockedWheel};
 use crate::lock::resolve::{CommitQuery, RepositoryResolver, SourceTexts};
 use crate::progress::NoProgress;
 use crate::tree::{TreeExclusions, blob_id};
 
 /// Bytes of a wheel: those with compiled code are larger, and are mostly that.
 pub(crate) const MOST_WHEEL: u64 = 32 << 20;
+/// Bytes of one file in it; several wheels are read at the same time.
+const MOST_FILE: u64 = 8 << 20;
 /// Bytes of all that is read out of one.
-const MOST_READ: u64 = 256 << 20;
+const MOST_READ: u64 = 128 << 20;
 /// Entries of one.
 const MOST_ENTRIES: usize = 20_000;
 
@@ -42,9 +46,10 @@ pub(crate) fn compare_wheel(
     client: &PublisherClient,
     git: &GitStore,
     query: &PublisherQuery,
-    version: &str,
+    package: &LockedPackage,
     wheel: &LockedWheel,
 ) -> Result<ComparedWheel, String> {
+    let version = &package.version;
     let size = wheel.size.unwrap_or(MOST_WHEEL);
     if size > MOST_WHEEL {
         return Err("its wheel is large, and mostly compiled code".into());
@@ -54,10 +59,14 @@ pub(crate) fn compare_wheel(
         return Err("its index has another file than comfy.lock pins".into());
     }
     let content = read_wheel(&bytes)?;
-    let repo = named_repository(&content.metadata)
+    // The index's word of who published it is better than that of whoever did.
+    let publisher = package.publisher.as_deref().and_then(publisher_repository);
+    let repo = publisher
+        .or_else(|| named_repository(&content.metadata))
         .ok_or("it names no repository on GitHub, GitLab or Codeberg")?;
+    let public = version.split('+').next().unwrap_or(version);
     let tags = git
-        .release_tags(&repo, version)
+        .release_tags(&repo, public)
         .map_err(|p| format!("{repo}: {}", p.message))?;
     let tag = release_tag(query.package, version, tags.keys().map(String::as_str))
         .ok_or_else(|| format!("{repo} has no tag for this version"))?;
@@ -93,14 +102,17 @@ fn read_wheel(bytes: &[u8]) -> Result<WheelContent, String> {
         let mut entry = archive.by_index(at).map_err(|e| broken(&e))?;
         let path = entry.name().map_err(|e| broken(&e))?.into_owned();
         let is_metadata = path.ends_with(".dist-info/METADATA") && path.matches('/').count() == 1;
-        if !is_metadata && !path.ends_with(".py") {
+        let lower = path.to_ascii_lowercase();
+        if !is_metadata && !lower.ends_with(".py") && !lower.ends_with(".pth") {
             continue;
         }
         let mut content = Vec::new();
-        let mut limited = (&mut entry).take(left + 1);
+        let mut limited = (&mut entry).take(left.min(MOST_FILE) + 1);
         limited.read_to_end(&mut content).map_err(|e| broken(&e))?;
+        let size = content.len() as u64;
         left = left
-            .checked_sub(content.len() as u64)
+            .checked_sub(size)
+            .filter(|_| size <= MOST_FILE)
             .ok_or_else(|| broken(&"what it unpacks to is too large"))?;
         if is_metadata {
             metadata = Some(String::from_utf8_lossy(&content).into_owned());
@@ -110,9 +122,11 @@ fn read_wheel(bytes: &[u8]) -> Result<WheelContent, String> {
         if content.iter().all(u8::is_ascii_whitespace) {
             continue;
         }
-        let unix = String::from_utf8_lossy(&content).replace("\r\n", "\n");
-        let blobs = [&content[..], unix.as_bytes()];
-        let blobs = blobs.iter().filter_map(|b| blob_id(b).ok()).collect();
+        let blobs = [
+            Some(blob_id(&content)),
+            with_unix_lines(&content).map(|c| blob_id(&c)),
+        ];
+        let blobs = blobs.into_iter().flatten().flatten().collect();
         // What is installed outside of the packages' folder comes from somewhere in the repository.
         let path = match path.split_once(".data/") {
             Some((_, rest)) => rest
@@ -127,4 +141,16 @@ fn read_wheel(bytes: &[u8]) -> Result<WheelContent, String> {
         metadata: metadata.ok_or("its wheel has no METADATA")?,
         sources,
     })
+}
+
+/// The same with the line endings that git keeps; `None`: it has them.
+fn with_unix_lines(content: &[u8]) -> Option<Vec<u8>> {
+    memchr::memmem::find(content, b"\r\n")?;
+    let mut out = Vec::with_capacity(content.len());
+    for (at, byte) in content.iter().enumerate() {
+        if *byte != b'\r' || content.get(at + 1) != Some(&b'\n') {
+            out.push(*byte);
+        }
+    }
+    Some(out)
 }

@@ -832,44 +832,6 @@ fn a_release_has_to_be_some_days_old() {
     ");
 }
 
-/// Nodes of some years ago do not run with the packages of today.
-#[test]
-fn a_snapshot_without_versions_gets_the_packages_of_its_day() {
-    let Some(w) = World::new("tqdm\n", &[]) else {
-        return;
-    };
-    // The commit is of November 2023.
-    for (version, day) in [("4.0", "2023-05-01"), ("5.0", "2024-05-01")] {
-        let day = format!("{day}T00:00:00Z").parse().unwrap();
-        w.index.add(release("tqdm", version).wheel().published(day));
-    }
-    let core = w.upstreams[0].1.head();
-    fs::write(
-        w.root.join("snapshot.json"),
-        format!("{{\"comfyui\": \"{core}\", \"git_custom_nodes\": {{}}}}"),
-    )
-    .unwrap();
-    fs::remove_file(w.toml()).unwrap();
-    let mirror = format!(
-        "https://github.com/Comfy-Org/=file://{}/upstream/up/",
-        w.root.display()
-    );
-    let adopt = |c: &mut Command| {
-        c.env("COMFY_MIRRORS", &mirror);
-    };
-    let said = w.with("init --isolation none --from snapshot.json", adopt);
-    let told: Vec<&str> = said.lines().filter(|l| l.contains("versions")).collect();
-    let mut said = format!("{}\n{}\n", told.join("\n"), w.pins());
-    said += &w.with("update python", adopt);
-    insta::assert_snapshot!(said, @"
-    - no versions of Python packages are known: comfy.lock has those of 14 November 2023, when the newest of the commits was made
-    tqdm 4.0
-    $ comfy update python
-    Updated tqdm 4.0 -> 5.0
-    Wrote comfy.lock. Review it with `comfy plan`, then commit it.
-    ");
-}
-
 #[test]
 fn a_lock_for_another_question_is_refused() {
     let Some(w) = three() else { return };

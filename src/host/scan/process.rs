@@ -47,6 +47,8 @@ pub(super) fn scan_unit(unit: &ScanUnit) -> Result<ScanReport> {
     while crashes < CRASHES {
         match scan.attempt(unit, share.count())? {
             ParserEnd::Done => return Ok(scan.into_report(&unit.prefix)),
+            // With a single thread it is at one file.
+            ParserEnd::Unclear if share.count() == 1 => break,
             ParserEnd::Unclear => share = ThreadShare::single(),
             ParserEnd::Died { at, how } => {
                 crashes += 1;
@@ -88,6 +90,8 @@ struct UnitProgress {
     left_out: BTreeSet<String>,
     /// What was found in each file by itself; what is kept there is parsed again by each parser.
     files: BTreeMap<String, FileFindings>,
+    /// What was found without a parser.
+    entries: Vec<Finding>,
     begun: Instant,
 }
 
@@ -97,6 +101,7 @@ impl UnitProgress {
             report: ScanReport::default(),
             left_out: BTreeSet::new(),
             files: BTreeMap::new(),
+            entries: Vec::new(),
             begun: Instant::now(),
         }
     }
@@ -139,8 +144,11 @@ impl UnitProgress {
         let status = child.wait().context("wait for the parser")?;
         let (died, found) = result?;
         self.report.files = self.report.files.max(found.files);
+        // A parser that ends early is not sent everything.
+        if found.findings.len() > self.entries.len() {
+            self.entries = found.findings;
+        }
         let Some((at, why)) = died else {
-            self.report.findings.extend(found.findings);
             return Ok(ParserEnd::Done);
         };
         let Suspect::File(at) = at else {
@@ -192,6 +200,7 @@ impl UnitProgress {
     }
 
     fn into_report(mut self, prefix: &str) -> ScanReport {
+        self.report.findings.append(&mut self.entries);
         for found in self.files.into_values() {
             self.report.findings.extend(found.findings);
             self.report.verdicts.extend(found.verdict);

@@ -18,8 +18,8 @@ use crate::scan::content::{self, ReadAt};
 use crate::scan::finding::Finding;
 use crate::scan::unit::{self, AdmittedFile, UnitScan};
 
-/// Files that wait until the sources are parsed; each keeps a descriptor open.
-const MOST_WAITING: usize = 256;
+/// Files that wait until the sources are parsed; each keeps a descriptor open, and a Mac allows 256.
+const MOST_WAITING: usize = 64;
 
 /// Bytes of a file, from `start` on.
 struct FileRange {

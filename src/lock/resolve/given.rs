@@ -90,7 +90,7 @@ pub(crate) fn resolve_given(
     let (mut python, mut settings, mut refused_packages) = (None, None, None);
     let lock_packages =
         |mode: &UpdatePolicy| resolve_packages(manifest, &asks, None, mode, ask.uv, report);
-    let mut packages_as_of = day_of_packages(given, newest_commit);
+    let mut packages_as_of = day_of_packages(given, newest_commit, Utc::now());
     let dated = packages_as_of.map(|day| GivenPins {
         released_before: Some(day + chrono::Days::new(1)),
         ..GivenPins::default()
@@ -133,8 +133,13 @@ pub(crate) fn resolve_given(
 
 /// Nodes of some years ago do not run with the packages of today. Where nobody says with which
 /// versions they ran, those of the newest commit's day are the nearest that can be had.
-fn day_of_packages(given: &GivenPins, newest_commit: i64) -> Option<DateTime<Utc>> {
-    let made = DateTime::from_timestamp(newest_commit, 0)?;
+fn day_of_packages(
+    given: &GivenPins,
+    newest_commit: i64,
+    now: DateTime<Utc>,
+) -> Option<DateTime<Utc>> {
+    // A committer may write any time, also one that has not come.
+    let made = DateTime::from_timestamp(newest_commit, 0)?.min(now);
     (given.packages.is_empty() && newest_commit > 0).then_some(made)
 }
 
@@ -155,5 +160,34 @@ fn apply_settings(
         if let Some(asked) = asks.get_mut(&format!("node.{node}")) {
             asked.ignored.clone_from(ignored);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packages_are_of_the_newest_commits_day_where_no_versions_are_given() {
+        let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        let day = |given: &GivenPins, commit| {
+            let day = day_of_packages(given, commit, now);
+            day.map_or("any".into(), |d| d.format("%Y-%m-%d").to_string())
+        };
+        let none = GivenPins::default();
+        let some = GivenPins {
+            packages: [("torch".to_string(), "2.4.1".to_string())].into(),
+            ..GivenPins::default()
+        };
+        let said = [
+            day(&none, 1_711_756_800),
+            // A commit that says that it comes from the future.
+            day(&none, 4_000_000_000),
+            day(&none, i64::MAX),
+            // What comfy itself made, of a folder.
+            day(&none, 0),
+            day(&some, 1_711_756_800),
+        ];
+        assert_eq!(said, ["2024-03-30", "2027-01-15", "any", "any", "any"]);
     }
 }

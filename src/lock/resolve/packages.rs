@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
+use chrono::{DateTime, Utc};
 use pep508_rs::{Requirement, VersionOrUrl};
 
 use super::given::PackageSettings;
@@ -86,14 +87,12 @@ pub(super) fn resolve_packages(
     };
     let m = &manifest.python;
     // Without an age nothing is compared, so that an index that tells no times serves too.
-    let old_enough = (!m.minimum_age.is_zero()).then(|| chrono::Utc::now() - m.minimum_age);
     let given = match mode {
         UpdatePolicy::At(given) => Some(given),
         UpdatePolicy::Keep | UpdatePolicy::Move(_) => None,
     };
     let released_before = given.and_then(|g| g.released_before);
-    let newest = [old_enough, released_before].into_iter().flatten().min();
-    let newest = newest.map(|t| t.to_rfc3339_opts(chrono::SecondsFormat::Secs, true));
+    let newest = newest_allowed(m.minimum_age, released_before, Utc::now());
     let limit = AgeLimit {
         newest,
         ..AgeLimit::default()
@@ -218,6 +217,17 @@ fn package_remarks(
         }));
     }
     remarks
+}
+
+/// When the newest release that may be taken was published, RFC 3339; `None`: any may.
+fn newest_allowed(
+    minimum_age: chrono::Duration,
+    released_before: Option<DateTime<Utc>>,
+    now: DateTime<Utc>,
+) -> Option<String> {
+    let old_enough = (!minimum_age.is_zero()).then(|| now - minimum_age);
+    let newest = [old_enough, released_before].into_iter().flatten().min()?;
+    Some(newest.to_rfc3339_opts(chrono::SecondsFormat::Secs, true))
 }
 
 /// What does not change while a manifest that settles everything is looked for.

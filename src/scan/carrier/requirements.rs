@@ -153,6 +153,7 @@ const APART: &[&str] = &[
     "panda3d",
     "imageio3",
     "jinja",
+    "pyaml",
 ];
 
 /// The well-known package whose name a line's is one letter from.

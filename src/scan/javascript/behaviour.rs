@@ -8,7 +8,7 @@ use oxc_ast::ast::{
 use oxc_ast_visit::{Visit, walk};
 use oxc_span::Span;
 
-use super::names::{constant_text, dotted_name, start_of_text};
+use super::names::{LONGEST_START, constant_text, dotted_name, start_of_text};
 use super::{ScriptScan, is_remote, page, rules};
 use crate::scan::carrier;
 
@@ -135,8 +135,17 @@ impl<'a> ScriptScan<'_> {
     }
 
     fn note_value(&mut self, name: String, value: &Expression<'a>) {
-        if let Some(text) = constant_text(value) {
-            self.texts.insert(name, text);
+        if let Some(mut text) = constant_text(value) {
+            text.truncate(text.floor_char_boundary(LONGEST_START));
+            // The short names of a minified script stand for something else in each function.
+            let is_minified = name.len() < 3;
+            let known = self.texts.get(&name).is_some_and(|known| *known != text);
+            if known && is_minified {
+                text.clear();
+            }
+            if !known || is_minified || is_remote(&text) {
+                self.texts.insert(name, text);
+            }
         } else if let Expression::CallExpression(call) = value.get_inner_expression()
             && dotted_name(&call.callee).is_some_and(|n| n.ends_with(".createElement"))
             && let Some(first) = call.arguments.first().and_then(Argument::as_expression)

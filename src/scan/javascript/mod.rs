@@ -17,7 +17,9 @@ use oxc_ast_visit::{Visit, walk};
 use oxc_parser::Parser;
 use oxc_span::{GetSpan, SourceType, Span};
 
-use self::names::{decodes_text, dotted_name, is_called_like, may_read_store, start_of_text};
+use self::names::{
+    cooked, decodes_text, dotted_name, is_called_like, may_read_store, start_of_text,
+};
 pub(crate) use self::page::scan_page;
 use super::carrier;
 use super::finding::Finding;
@@ -344,10 +346,10 @@ impl<'a> Visit<'a> for ScriptScan<'_> {
     }
 
     fn visit_template_element(&mut self, it: &TemplateElement<'a>) {
-        if is_webhook(&it.value.raw) {
-            self.add(&rules::WEBHOOK, it.span, to_host(&it.value.raw));
+        if is_webhook(cooked(it)) {
+            self.add(&rules::WEBHOOK, it.span, to_host(cooked(it)));
         }
-        self.check_text(&it.value.raw, it.span);
+        self.check_text(cooked(it), it.span);
     }
 }
 

@@ -135,7 +135,7 @@ fn scan_with_texts(
     findings.extend(reader.findings());
     findings.extend(nested::scan_run_texts(
         &program,
-        &reader.run_texts,
+        (&reader.run_texts, reader.first_unread_text),
         texts_left,
     ));
     findings

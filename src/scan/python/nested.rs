@@ -6,7 +6,7 @@ use std::rc::Rc;
 use super::PythonSource;
 use super::module::Program;
 use super::reader::Reader;
-use super::rules::CallSite;
+use super::rules::{CallSite, carriers};
 use super::scope::Frame;
 use super::values::{ModuleId, SITE_PART, UNKNOWN_PART, Value};
 use crate::scan::finding::Finding;
@@ -49,8 +49,11 @@ impl<'a> Reader<'a> {
         let Some(text) = text.filter(|t| !t.trim().is_empty()) else {
             return;
         };
-        if self.run_texts.len() < MOST_TEXTS {
-            self.run_texts.insert((frame.module, offset), text);
+        let place = (frame.module, offset);
+        if self.run_texts.len() < MOST_TEXTS || self.run_texts.contains_key(&place) {
+            self.run_texts.insert(place, text);
+        } else {
+            self.first_unread_text.get_or_insert(place);
         }
     }
 }
@@ -72,12 +75,14 @@ fn text_of_command(words: &Value) -> Option<Rc<str>> {
 /// `left` is how many texts may still be read.
 pub(super) fn scan_run_texts(
     program: &Program<'_>,
-    texts: &RunTexts,
+    (texts, unread): (&RunTexts, Option<(ModuleId, u32)>),
     left: &mut usize,
 ) -> Vec<Finding> {
+    let mut unread = unread;
     let mut found: BTreeMap<(ModuleId, u32, &'static str), Finding> = BTreeMap::new();
     for ((module, offset), text) in texts {
         let Some(rest) = left.checked_sub(1) else {
+            unread.get_or_insert((*module, *offset));
             break;
         };
         *left = rest;
@@ -106,5 +111,10 @@ pub(super) fn scan_run_texts(
             }
         }
     }
-    found.into_values().collect()
+    let unread = unread.map(|(module, offset)| {
+        let message = "So many texts are run as code that this one and others were not read.";
+        let source = &program.modules[module].source;
+        source.finding(&carriers::PY_TOO_DEEP, offset, message.to_string())
+    });
+    found.into_values().chain(unread).collect()
 }

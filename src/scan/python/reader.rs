@@ -62,6 +62,8 @@ pub(super) struct Reader<'a> {
     pub entries: HashMap<FunctionId, Entry>,
     pub routes: BTreeMap<(ModuleId, u32), Route>,
     pub run_texts: RunTexts,
+    /// The first text beyond those that are kept.
+    pub first_unread_text: Option<(ModuleId, u32)>,
     /// What queues hold, by module and name.
     pub queues: HashMap<(ModuleId, &'a str), Value>,
     /// Sinks that functions reach with parameters of the function that they stand in.
@@ -93,6 +95,7 @@ impl<'a> Reader<'a> {
             entries: HashMap::default(),
             routes: BTreeMap::new(),
             run_texts: RunTexts::new(),
+            first_unread_text: None,
             queues: HashMap::default(),
             closure_sinks: HashMap::default(),
             noted: Noted::default(),

@@ -573,6 +573,18 @@ fn what_runs_is_stopped_and_shown_without_a_sound_comfy_toml() {
                 );
                 assert!(alice(folder, &["logs"]).contains("Starting server"));
             }
+            // A folder that is named is the one that is meant.
+            m.sh("mkdir /home/alice/else; echo 'broken = [' > /home/alice/else/comfy.toml");
+            let words = [
+                "-C",
+                "/srv",
+                "/opt/bin/comfy",
+                "-C",
+                "/home/alice/else",
+                "stop",
+            ];
+            let out = m.as_user("alice", "env", &words).output().unwrap();
+            assert_eq!(out.status.code(), Some(1), "{}", said(&out));
             assert!(alice("/srv", &["stop"]).ends_with("ComfyUI has stopped.\n"));
             assert!(alice(dot, &["stop"]).ends_with("ComfyUI is not running.\n"));
             // Whoever may not read the records is not told that nothing runs.
