@@ -13,12 +13,14 @@ use super::values::Value;
 /// Names that are kept; a source that is made for it has millions.
 const MOST_KEPT: usize = 50_000;
 
+type ByName<T> = HashMap<Box<str>, T>;
+
 #[derive(Debug, Default)]
 pub(super) struct NameCache {
-    unbound: RefCell<HashMap<Box<str>, Value>>,
-    called: RefCell<HashMap<Box<str>, Value>>,
-    facts: RefCell<HashMap<Box<str>, Rc<CallFacts>>>,
-    attributes: RefCell<HashMap<Box<str>, HashMap<Box<str>, Value>>>,
+    unbound: RefCell<ByName<Value>>,
+    called: RefCell<ByName<Value>>,
+    facts: RefCell<ByName<Rc<CallFacts>>>,
+    attributes: RefCell<ByName<ByName<Value>>>,
     attribute_count: RefCell<usize>,
 }
 
@@ -57,11 +59,7 @@ impl NameCache {
     }
 }
 
-fn kept<T: Clone>(
-    cache: &RefCell<HashMap<Box<str>, T>>,
-    name: &str,
-    make: impl FnOnce() -> T,
-) -> T {
+fn kept<T: Clone>(cache: &RefCell<ByName<T>>, name: &str, make: impl FnOnce() -> T) -> T {
     let mut cache = cache.borrow_mut();
     if let Some(known) = cache.get(name) {
         return known.clone();
