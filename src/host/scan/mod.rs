@@ -2,8 +2,9 @@
 //! else parses them.
 //!
 //! [`sources`] says which files, [`process`] starts a parser for each unit and notices when it
-//! crashes or hangs, [`parser`] is that process, and [`workers`] its threads. Nothing of the network, no file and no program is
-//! within the parser's reach: it is handed each file's descriptor.
+//! crashes or hangs, [`parser`] is that process, and [`workers`] its threads. Nothing of the
+//! network, no file and no program is within the parser's reach: it is handed each file's
+//! descriptor.
 
 mod descriptors;
 mod git_tree;

@@ -29,7 +29,7 @@ struct FileRange {
 }
 
 /// A file that is not longer is read once, as a whole.
-const LOADED: u64 = 1 << 20;
+const LOADED: u64 = 4 << 20;
 
 impl FileRange {
     /// The same bytes, from memory if they are few.

@@ -459,6 +459,17 @@ mod tests {
     }
 
     #[test]
+    fn the_time_for_a_line_grows_with_its_length_alone() {
+        let line = "é;eval(x);".repeat(200_000);
+        let start = std::time::Instant::now();
+        let found = scan_script("a.js", &line, 0);
+        // With columns that are counted from the start of the line it is more than a minute.
+        assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
+        let last = found.last().map(|f| (f.line, f.column));
+        assert_eq!(last, Some((1, 199_999 * 10 + 3)));
+    }
+
+    #[test]
     fn a_page_runs_what_its_attributes_say_too() {
         let rules = |page: &str| -> Vec<(&str, u32)> {
             let found = scan_page("a.html", page);

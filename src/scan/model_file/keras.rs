@@ -44,6 +44,14 @@ pub(super) fn begins_like_one(head: &[u8]) -> bool {
     }
 }
 
+/// Whether `class_name` can be a key in these bytes: as it is, or with some of its letters escaped,
+/// which are those from `\u005f` on.
+fn can_name_class(bytes: &[u8]) -> bool {
+    let is_letter = |at: usize| matches!(bytes.get(at + 4), Some(b'5'..=b'7'));
+    memchr::memmem::find(bytes, b"class_name").is_some()
+        || memchr::memmem::find_iter(bytes, b"\\u00").any(is_letter)
+}
+
 pub(super) fn examine(
     examiner: &mut Examiner,
     place: &str,
@@ -53,9 +61,7 @@ pub(super) fn examine(
         return Ok(false);
     }
     let bytes = read_some(content, 0, content.size() as usize)?;
-    if memchr::memmem::find(&bytes, b"class_name").is_none()
-        && memchr::memmem::find(&bytes, b"\\u00").is_none()
-    {
+    if !can_name_class(&bytes) {
         return Ok(false);
     }
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);

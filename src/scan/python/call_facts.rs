@@ -21,6 +21,8 @@ pub(super) struct CallFacts {
     pub is_network: bool,
     pub is_download: bool,
     pub is_number: bool,
+    /// It looks at headers or cookies.
+    pub asks_sender: bool,
     /// Its arguments are paths.
     pub names_paths: bool,
     /// It passes its arguments on.
@@ -51,6 +53,7 @@ impl CallFacts {
             is_network: network::is_network(name),
             is_download: network::is_download(name),
             is_number: library::is_number(name),
+            asks_sender: name.contains("headers") || name.contains(".cookies"),
             names_paths: named::names_paths(name),
             passes: library::passes(name),
             clears_path: library::clears_path(name),

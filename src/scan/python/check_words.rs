@@ -48,7 +48,10 @@ pub(super) fn sounds_like_a_check(name: &str) -> bool {
     ]
     .iter()
     .any(|w| last.contains(w));
-    let verb = [
+    if !subject {
+        return false;
+    }
+    [
         "safe",
         "valid",
         "allowed",
@@ -62,8 +65,7 @@ pub(super) fn sounds_like_a_check(name: &str) -> bool {
         "whitelist",
     ]
     .iter()
-    .any(|w| last.contains(w));
-    subject && verb
+    .any(|w| last.contains(w))
 }
 
 /// Whether a pattern begins with anything, or is about any address: `^.+`, `^https?://.*$`.

@@ -224,7 +224,6 @@ impl<'a> Reader<'a> {
         if site.facts.is_download {
             frame.summary.effects |= effects::WRITES;
         }
-        let asks = site.name.contains("headers") || site.name.contains(".cookies");
         let about = |v: &Value| {
             v.as_text().is_some_and(|t| {
                 let lower = t.to_ascii_lowercase();
@@ -241,7 +240,7 @@ impl<'a> Reader<'a> {
                 .any(|w| lower.contains(w))
             })
         };
-        if asks && site.positional.iter().any(about) {
+        if site.facts.asks_sender && site.positional.iter().any(about) {
             frame.summary.effects |= effects::ASKS_SENDER;
         }
     }

@@ -138,6 +138,13 @@ fn scan_with_texts(
         (&reader.run_texts, reader.first_unread_text),
         texts_left,
     ));
+    // A process that scans a node ends soon: to free all of it takes longer than to read a small one.
+    // Texts in files, of which there may be many, are freed.
+    if modules.len() > 1 && !cfg!(test) {
+        std::mem::forget(reader);
+        std::mem::forget(program);
+        std::mem::forget(modules);
+    }
     findings
 }
 

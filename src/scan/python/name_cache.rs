@@ -59,11 +59,7 @@ impl NameCache {
     }
 }
 
-fn kept<T: Clone>(
-    cache: &RefCell<ByName<T>>,
-    name: &str,
-    make: impl FnOnce() -> T,
-) -> T {
+fn kept<T: Clone>(cache: &RefCell<ByName<T>>, name: &str, make: impl FnOnce() -> T) -> T {
     let mut cache = cache.borrow_mut();
     if let Some(known) = cache.get(name) {
         return known.clone();

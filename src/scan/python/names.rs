@@ -370,8 +370,8 @@ pub(super) fn item_name(name: &str, key: Option<&str>) -> String {
 
 /// The last part of a dotted name, with the dot.
 pub(super) fn last_segment(name: &str) -> &str {
-    let end = name.rfind('.').unwrap_or(0);
-    &name[end..]
+    let end = name.bytes().rposition(|b| b == b'.');
+    &name[end.unwrap_or(0)..]
 }
 
 #[cfg(test)]

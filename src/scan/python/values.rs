@@ -64,6 +64,12 @@ impl What {
     }
 }
 
+/// Whether every part of a text is known. Both marks begin with the same byte, which most texts do
+/// not have.
+fn is_whole(text: &str) -> bool {
+    memchr::memchr(0xef, text.as_bytes()).is_none() || !text.contains([UNKNOWN_PART, SITE_PART])
+}
+
 fn sum(weights: impl Iterator<Item = u32>) -> u32 {
     weights.fold(1, u32::saturating_add)
 }
@@ -226,8 +232,7 @@ impl Value {
 
     /// The text if every part of it is known.
     pub(super) fn as_whole_text(&self) -> Option<Rc<str>> {
-        self.as_text()
-            .filter(|text| !text.contains([UNKNOWN_PART, SITE_PART]))
+        self.as_text().filter(|text| is_whole(text))
     }
 
     /// Whether its text is known and no literal of the source.
@@ -262,7 +267,7 @@ impl Value {
     /// Whether the whole of it is written in the source.
     pub(super) fn is_constant(&self) -> bool {
         match &self.what {
-            What::Text(text, _) => !text.contains([UNKNOWN_PART, SITE_PART]),
+            What::Text(text, _) => is_whole(text),
             What::Bytes(..) | What::Int(_) | What::Constant(_) => true,
             What::List(items, _) => items.iter().all(Value::is_constant),
             What::Name(name) => &**name == "sys.executable",

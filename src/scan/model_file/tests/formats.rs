@@ -287,6 +287,12 @@ fn what_is_no_data_is_found() {
         ("keras with code", keras(&layer("__lambda__"))),
         ("keras with an escape", layer("\\u004cambda").into_bytes()),
         (
+            "keras with an escaped key",
+            layer("Lambda")
+                .replace("class_name", "cl\\u0061ss_n\\u0061me")
+                .into_bytes(),
+        ),
+        (
             "keras with a function of os",
             keras(&function("os", "system")),
         ),
@@ -347,6 +353,7 @@ fn what_is_no_data_is_found() {
     keras with a Lambda: hostile !config.json keras-lambda: the model holds Lambda, whose code is in the file
     keras with code: hostile !config.json keras-lambda: the model holds __lambda__, whose code is in the file
     keras with an escape: hostile keras-lambda: the model holds Lambda, whose code is in the file
+    keras with an escaped key: hostile keras-lambda: the model holds Lambda, whose code is in the file
     keras with a function of os: hostile !config.json keras-runs-code: the model names os.system
     keras with a function of a package: review !config.json keras-unknown-class: the model names act of my_package
     keras that fetches: review !config.json keras-unknown-class: the model names get_file of keras.utils

@@ -299,6 +299,9 @@ fn plain_http(call: &CallSite<'_>) -> Option<Hit> {
 
 /// What any call with `verify=False` and the like shows.
 pub(in crate::scan::python) fn turns_tls_off(call: &CallSite<'_>) -> Option<Hit> {
+    if call.named.is_empty() {
+        return None;
+    }
     let off = |k: &str| {
         call.keyword(k)
             .is_some_and(|v| matches!(v.what, super::super::values::What::Constant("False")))
