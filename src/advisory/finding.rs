@@ -27,6 +27,14 @@ pub(crate) enum SubjectKind {
 }
 
 impl Subject {
+    pub(crate) fn package(name: &str, version: &str) -> Subject {
+        Subject {
+            kind: SubjectKind::Package,
+            name: name.into(),
+            version: version.into(),
+        }
+    }
+
     /// `ultralytics 8.3.41`, `node.x 9e7ae2d`.
     pub(crate) fn text(&self) -> String {
         let version = match self.version.len() {
@@ -117,11 +125,7 @@ impl AuditFinding {
         package: &AuditedPackage,
         popular: &str,
     ) -> AuditFinding {
-        let subject = Subject {
-            kind: SubjectKind::Package,
-            name: name.into(),
-            version: version.into(),
-        };
+        let subject = Subject::package(name, version);
         AuditFinding {
             by: package.by.iter().cloned().collect(),
             ..AuditFinding::without_id(

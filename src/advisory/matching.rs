@@ -10,7 +10,7 @@ use pep508_rs::pep440_rs::Version;
 
 use super::finding::{AuditFinding, Subject, SubjectKind};
 use super::osv::{Advisory, AdvisoryKind, Affected, ComfyFacts, Event, Range, RangeKind};
-use crate::lock::python::{LockedPackage, normalize_name};
+use crate::lock::python::{LockedPackage, normalize_name, public_version};
 use crate::lock::{Lock, RepositoryPin};
 use crate::manifest::names::repo_key;
 use crate::manifest::node_source::NodeSource;
@@ -103,17 +103,7 @@ pub(crate) fn match_package(
                 .as_ref()
                 .is_some_and(|p| version_ranges(a).any(|r| version_in(&r.events, p) == Some(true)))
     });
-    let subject = Subject {
-        kind: SubjectKind::Package,
-        name: name.into(),
-        version: public.into(),
-    };
-    hit.then(|| AuditFinding::of_advisory(advisory, subject, None))
-}
-
-/// A version without its local label: of `2.11.0+cu128`, `2.11.0`.
-pub(crate) fn public_version(version: &str) -> &str {
-    version.split('+').next().unwrap_or(version)
+    hit.then(|| AuditFinding::of_advisory(advisory, Subject::package(name, public), None))
 }
 
 /// Compares a part with an advisory: by its address, or by a file that gives malware away.

@@ -4,11 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::finding::{AuditFinding, FindingKind, Subject, SubjectKind};
-use super::matching::public_version;
+use super::finding::{AuditFinding, FindingKind, Subject};
 use super::osv::names_malware;
 use crate::lock::LockedPython;
-use crate::lock::python::LockedPackage;
+use crate::lock::python::{LockedPackage, public_version};
 use crate::problem::{Context, Result};
 use crate::scan::finding::Severity;
 
@@ -167,11 +166,7 @@ pub(crate) fn findings_of(
     package: &AuditedPackage,
     answer: &PackageAnswer,
 ) -> Vec<AuditFinding> {
-    let subject = Subject {
-        kind: SubjectKind::Package,
-        name: name.clone(),
-        version: version.clone(),
-    };
+    let subject = Subject::package(name, version);
     let by: Vec<String> = package.by.iter().cloned().collect();
     let of_advisory = |a: &PackageAdvisory| {
         let malware = names_malware(&a.id, &a.aliases);

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::lock::python::public_version;
 use crate::tree::{ObjectId, TreeListing};
 
 /// A Python file of a wheel.
@@ -165,7 +166,7 @@ pub(crate) fn release_tag<'a>(
     version: &str,
     tags: impl Iterator<Item = &'a str>,
 ) -> Option<&'a str> {
-    let version = version.split('+').next().unwrap_or(version);
+    let version = public_version(version);
     let rank = |tag: &str| -> Option<usize> {
         let before = tag.strip_suffix(version)?;
         let before = before.trim_end_matches(['v', 'V']);

@@ -17,6 +17,7 @@ use crate::host::env;
 use crate::host::uv::UvRunner;
 use crate::lock::difference::LockDifference;
 use crate::lock::publishers;
+use crate::lock::python::public_version;
 use crate::lock::resolve::ResolvedLock;
 use crate::lock::{Lock, LockedPython, part_address};
 use crate::manifest::ScanPolicy;
@@ -53,14 +54,7 @@ pub(crate) fn record_publishers(
     let client = PublisherClient::new(&net, Instant::now() + PUBLISHER_LIMIT);
     let ask = |at: &usize| {
         let package = &python.packages[*at];
-        let mut indexes = python.indexes.iter();
-        let index = indexes.find(|x| Some(&x.name) == package.index.as_ref());
-        let query = PublisherQuery {
-            package: &package.name,
-            index: index.map(|x| x.url.as_str()),
-            files: package.wheels.iter().map(|w| w.file.as_str()).collect(),
-        };
-        client.find_publisher(&query)
+        client.find_publisher(&PublisherQuery::of_locked(package, python))
     };
     let answers: Vec<_> = with_threads(|| asked.par_iter().map(ask).collect());
     if crate::host::signals::is_interrupted() {
@@ -239,7 +233,7 @@ fn refusal_of(finding: &AuditFinding) -> Problem {
         None => p.with_hint(format!(
             "have another version locked, with `overrides = [\"{name} != {}\"]` in [python], or \
              remove what asks for it; `minimum_age` keeps releases of the last days away",
-            matching::public_version(&finding.subject.version)
+            public_version(&finding.subject.version)
         )),
     }
 }

@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 use rayon::prelude::*;
 
 use super::audit_pins::with_threads;
-use crate::advisory::finding::{AuditFinding, FindingKind, Subject, SubjectKind};
+use crate::advisory::finding::{AuditFinding, FindingKind, Subject};
 use crate::host::build::venv::provenance::{PublisherClient, PublisherQuery};
 use crate::host::env;
+use crate::host::git::GitStore;
 use crate::host::wheel_sources::{ComparedWheel, compare_wheel};
-use crate::lock::python::{LockedPackage, normalize_name};
+use crate::lock::python::{LockedPackage, LockedWheel, normalize_name};
 use crate::lock::{Lock, LockedPython};
 use crate::problem::{Problem, Result};
 use crate::project::{self, ComfyProject};
@@ -98,21 +99,15 @@ fn chosen_packages<'a>(
 /// Compares one wheel of a package, the one for all machines if there is one; returns its file name.
 fn compare_package<'a>(
     client: &PublisherClient,
-    git: &crate::host::git::GitStore,
+    git: &GitStore,
     python: &LockedPython,
     package: &'a LockedPackage,
 ) -> Result<(&'a str, ComparedWheel), String> {
-    let for_all = |w: &&crate::lock::python::LockedWheel| w.file.ends_with("-none-any.whl");
+    let for_all = |w: &&LockedWheel| w.file.ends_with("-none-any.whl");
     let wheels = &package.wheels;
     let wheel = wheels.iter().find(for_all).or(wheels.first());
     let wheel = wheel.ok_or("comfy.lock has no wheel of it")?;
-    let mut indexes = python.indexes.iter();
-    let index = indexes.find(|x| Some(&x.name) == package.index.as_ref());
-    let query = PublisherQuery {
-        package: &package.name,
-        index: index.map(|x| x.url.as_str()),
-        files: Vec::new(),
-    };
+    let query = PublisherQuery::of_locked(package, python);
     let compared = compare_wheel(client, git, &query, package, wheel)?;
     Ok((&wheel.file, compared))
 }
@@ -130,13 +125,8 @@ fn finding_of(
         true => Severity::Low,
         false => Severity::Medium,
     };
-    let subject = Subject {
-        kind: SubjectKind::Package,
-        name: package.name.clone(),
-        version: package.version.clone(),
-    };
     Some(AuditFinding::without_id(
-        subject,
+        Subject::package(&package.name, &package.version),
         (FindingKind::Source, severity),
         difference.text(wheel, &compared.repo, &compared.tag),
     ))

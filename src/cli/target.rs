@@ -145,7 +145,7 @@ pub(super) fn applied_instead(global: &GlobalArgs, p: Problem) -> Result<LaunchS
         let Some(named) = &named else {
             return true;
         };
-        let from = manifest_folder_of(spec).and_then(|dir| dir.canonicalize().ok());
+        let from = resolved_manifest_folder(spec);
         from.is_none_or(|from| named.as_ref().is_ok_and(|named| *named == from))
     })
 }
@@ -183,7 +183,7 @@ pub(super) fn applied_from_here(global: &GlobalArgs, p: Problem) -> Result<Launc
     let here = manifest_folder(&global.project).ok();
     let here = here.and_then(|dir| dir.canonicalize().ok());
     applied_that(global, p, &|spec| {
-        let from = manifest_folder_of(spec).and_then(|dir| dir.canonicalize().ok());
+        let from = resolved_manifest_folder(spec);
         from.is_some() && from == here
     })
 }
@@ -244,6 +244,11 @@ pub(super) fn manifest_folder_of(spec: &LaunchSpec) -> Option<PathBuf> {
     let machine = HostMachine::new(&spec.paths, &spec.user);
     let inventory = machine.read_inventory(&spec.paths).ok()?;
     inventory.manifest_folder
+}
+
+/// The same without links, where it is there.
+fn resolved_manifest_folder(spec: &LaunchSpec) -> Option<PathBuf> {
+    manifest_folder_of(spec)?.canonicalize().ok()
 }
 
 /// Returns what was applied at these paths.

@@ -95,8 +95,7 @@ impl PackageInstall {
         platform: LockPlatform,
         home: &Path,
     ) -> PackageInstall {
-        let index = p.index.as_ref();
-        let index = index.and_then(|name| python.indexes.iter().find(|x| x.name == *name));
+        let index = python.index_of(p);
         let fitting = p
             .wheels
             .iter()

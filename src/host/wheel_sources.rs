@@ -11,7 +11,7 @@ use super::git::GitStore;
 use crate::advisory::sources::{
     SourceDifference, WheelSource, named_repository, publisher_repository, release_tag,
 };
-use crate::lock::python::{LockedPackage, LockedWheel};
+use crate::lock::python::{LockedPackage, LockedWheel, public_version};
 use crate::lock::resolve::{CommitQuery, RepositoryResolver, SourceTexts};
 use crate::progress::NoProgress;
 use crate::tree::{TreeExclusions, blob_id};
@@ -64,9 +64,8 @@ pub(crate) fn compare_wheel(
     let repo = publisher
         .or_else(|| named_repository(&content.metadata))
         .ok_or("it names no repository on GitHub, GitLab or Codeberg")?;
-    let public = version.split('+').next().unwrap_or(version);
     let tags = git
-        .release_tags(&repo, public)
+        .release_tags(&repo, public_version(version))
         .map_err(|p| format!("{repo}: {}", p.message))?;
     let tag = release_tag(query.package, version, tags.keys().map(String::as_str))
         .ok_or_else(|| format!("{repo} has no tag for this version"))?;

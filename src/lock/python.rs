@@ -37,7 +37,18 @@ pub(crate) struct LockedPython {
     pub packages: Vec<LockedPackage>,
 }
 
+/// A version without its local label: of `2.11.0+cu128`, `2.11.0`.
+pub(crate) fn public_version(version: &str) -> &str {
+    version.split('+').next().unwrap_or(version)
+}
+
 impl LockedPython {
+    /// Returns the index that a package is locked from; `None`: the default one.
+    pub(crate) fn index_of(&self, package: &LockedPackage) -> Option<&PackageIndex> {
+        let name = package.index.as_ref()?;
+        self.indexes.iter().find(|x| x.name == *name)
+    }
+
     /// Returns the settings of comfy.toml, without any package yet.
     pub(crate) fn from_manifest(m: &crate::manifest::PythonSettings) -> LockedPython {
         LockedPython {

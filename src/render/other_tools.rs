@@ -148,9 +148,9 @@ pub(crate) fn pylock(
 }
 
 fn index_of(python: &LockedPython, p: &LockedPackage) -> String {
-    let own = p.index.as_ref();
-    let own = own.and_then(|name| python.indexes.iter().find(|x| x.name == *name));
-    own.map_or(crate::lock::uv::request::PYPI, |x| x.url.as_str())
+    python
+        .index_of(p)
+        .map_or(crate::lock::uv::request::PYPI, |x| x.url.as_str())
         .to_string()
 }
 

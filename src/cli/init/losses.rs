@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use crate::adopt::{Adopted, Loss};
 use crate::cli::lock::summary_of_pins;
 use crate::lock::Lock;
+use crate::lock::python::public_version;
 use crate::manifest::ShareAccess;
 use crate::problem::Problem;
 use crate::project::MANIFEST;
@@ -79,7 +80,6 @@ pub(super) fn note_write_shares(adopted: &mut Adopted) {
 /// Tells which packages are at other versions than in the installation, and which are not there.
 pub(super) fn note_packages(adopted: &mut Adopted, lock: &Lock) {
     let packages = lock.python.as_ref().map_or(&[][..], |p| &p.packages);
-    let public = |v: &str| v.split('+').next().unwrap_or(v).to_string();
     let (mut moved, mut gone, mut builds) = (Vec::new(), Vec::new(), BTreeSet::new());
     let installed = adopted.packages.clone();
     for (name, version) in &installed {
@@ -90,7 +90,10 @@ pub(super) fn note_packages(adopted: &mut Adopted, lock: &Lock) {
             .collect();
         if locked.is_empty() {
             gone.push(name.as_str());
-        } else if !locked.iter().any(|l| public(l) == public(version)) {
+        } else if !locked
+            .iter()
+            .any(|l| public_version(l) == public_version(version))
+        {
             moved.push(format!("{name} {version} -> {}", locked.join(" and ")));
         } else if let Some((_, build)) = version.split_once('+')
             && !locked.contains(&version.as_str())
@@ -111,7 +114,7 @@ pub(super) fn note_packages(adopted: &mut Adopted, lock: &Lock) {
     if !gone.is_empty() {
         let lines = gone
             .iter()
-            .map(|n| format!("{n}=={}", public(&installed[*n])));
+            .map(|n| format!("{n}=={}", public_version(&installed[*n])));
         let lines: Vec<String> = lines.collect();
         adopted.lose(
             format!(

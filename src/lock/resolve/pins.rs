@@ -6,7 +6,8 @@ use pep508_rs::pep440_rs::Version;
 
 use super::torch;
 use super::variants::SharedBounds;
-use crate::lock::uv::response::{SolvedVariant, public_version};
+use crate::lock::python::public_version;
+use crate::lock::uv::response::SolvedVariant;
 
 /// What a variant must not move.
 pub(super) struct Pins {

@@ -8,10 +8,10 @@ use pep508_rs::{Requirement, VersionOrUrl};
 
 use super::given::PackageSettings;
 use crate::lock::markers::marker_truth;
-use crate::lock::python::{PartRequirements, RequirementLine, normalize_name};
+use crate::lock::python::{PartRequirements, RequirementLine, normalize_name, public_version};
 use crate::lock::requirements;
+use crate::lock::uv::response;
 use crate::lock::uv::response::lacks::{LackKind, PackageLack};
-use crate::lock::uv::response::{self, public_version};
 use crate::manifest::{Manifest, quoted_list};
 use crate::problem::Problem;
 use crate::text::escape_text;

@@ -5,8 +5,8 @@ use pep508_rs::Requirement;
 
 use super::pins::{is_older, public_versions};
 use super::variants::{SharedBounds, SolvedLock};
-use crate::lock::python::normalize_name;
-use crate::lock::uv::response::{SolvedPackage, SolvedVariant, public_version};
+use crate::lock::python::{normalize_name, public_version};
+use crate::lock::uv::response::{SolvedPackage, SolvedVariant};
 
 pub(super) const TORCH: &str = "torch";
 const AUDIO: &str = "torchaudio";

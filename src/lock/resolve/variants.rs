@@ -9,13 +9,15 @@ use rayon::prelude::*;
 use super::pins::{Pins, is_older, public_versions};
 use super::{own_wheels, refusals, torch};
 use crate::lock::LockedPython;
-use crate::lock::python::{GatheredWheel, PackageResolver, PartRequirements, normalize_name};
+use crate::lock::python::{
+    GatheredWheel, PackageResolver, PartRequirements, normalize_name, public_version,
+};
 use crate::lock::uv::UvError;
 use crate::lock::uv::request::{
     self, AgeLimit, PackageUpdates, PreferredVersion, ResolutionQuestion,
 };
 use crate::lock::uv::response::lacks::PackageLack;
-use crate::lock::uv::response::{self, SolvedVariant, public_version};
+use crate::lock::uv::response::{self, SolvedVariant};
 use crate::lock::uv::variant::{LockVariant, routed_packages};
 use crate::manifest::{Manifest, PythonSettings};
 use crate::problem::{Problem, Result};

@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::shell::runs_download;
 use super::{EntryFacts, at_line, rules};
 use crate::scan::finding::{Finding, Severity};
+use crate::scan::lines::LineTable;
 use crate::scan::python::{PythonSource, parse_source, scan_sources};
 
 /// Bytes of a JSON file whose texts are looked at.
@@ -67,16 +68,18 @@ pub(super) fn examine_commands(facts: &EntryFacts, kind: CommandFile, text: &str
     };
     let mut texts = Vec::new();
     collect_texts(&json, &mut texts);
+    let lines = LineTable::of_text(text);
     let mut parsed = 0;
     for value in texts {
         if found.len() >= MOST_PARSED {
             break;
         }
         if value.lines().any(is_command) {
-            found.push(command(facts, kind, place_of(text, value)));
+            found.push(command(facts, kind, place_of(text, &lines, value)));
         } else if parsed < MOST_PARSED && looks_like_code(value) {
             parsed += 1;
-            found.extend(code(facts, text, value));
+            let place = || place_of(text, &lines, value);
+            found.extend(code(facts, value, &place));
         }
     }
     found
@@ -114,7 +117,11 @@ fn looks_like_code(text: &str) -> bool {
 }
 
 /// What a text is that is Python and does what a scan finds.
-fn code(facts: &EntryFacts, whole: &str, text: &str) -> Option<Finding> {
+fn code<'t>(
+    facts: &EntryFacts,
+    text: &str,
+    place: &dyn Fn() -> (usize, &'t str),
+) -> Option<Finding> {
     let source = PythonSource {
         path: facts.path.clone(),
         bytes: text.as_bytes().to_vec(),
@@ -127,7 +134,7 @@ fn code(facts: &EntryFacts, whole: &str, text: &str) -> Option<Finding> {
     let worst = inner.iter().max_by_key(|f| f.severity)?;
     let message = format!("it holds Python code: {}", worst.message);
     (worst.severity >= Severity::Medium)
-        .then(|| at_line(&rules::CODE_IN_DATA, facts, place_of(whole, text), message))
+        .then(|| at_line(&rules::CODE_IN_DATA, facts, place(), message))
 }
 
 fn collect_texts<'v>(value: &'v Value, texts: &mut Vec<&'v str>) {
@@ -140,12 +147,14 @@ fn collect_texts<'v>(value: &'v Value, texts: &mut Vec<&'v str>) {
 }
 
 /// The line of the file that a text of it stands in.
-fn place_of<'t>(whole: &'t str, text: &str) -> (usize, &'t str) {
+fn place_of<'t>(whole: &'t str, lines: &LineTable, text: &str) -> (usize, &'t str) {
     let start: String = text
         .chars()
         .take_while(|c| !matches!(c, '"' | '\\' | '\n' | '\t' | '\r'))
         .take(40)
         .collect();
-    let at = whole.lines().position(|l| l.contains(&start)).unwrap_or(0);
-    (at, whole.lines().nth(at).unwrap_or_default())
+    let offset = memchr::memmem::find(whole.as_bytes(), start.as_bytes()).unwrap_or(0);
+    let line = lines.line_of(offset);
+    let range = lines.range_of(line);
+    (line, whole[range].lines().next().unwrap_or_default())
 }

@@ -12,6 +12,7 @@ use super::package_address::{public_address, split_credentials};
 use crate::host::net::NetEnv;
 use crate::host::net::http;
 use crate::lock::publishers::read_provenance;
+use crate::lock::python::{LockedPackage, LockedPython};
 
 const JSON: &str = "application/vnd.pypi.simple.v1+json";
 /// Bytes of an index page: the largest of PyPI has 20 MiB.
@@ -23,9 +24,39 @@ const MAX_PROVENANCE: u64 = 4 << 20;
 pub(crate) struct PublisherQuery<'a> {
     pub package: &'a str,
     /// An index; none: the default one.
-    pub index: Option<&'a str>,
+    index: Option<&'a str>,
     /// The wheels that are locked.
-    pub files: Vec<&'a str>,
+    files: Vec<&'a str>,
+}
+
+impl<'a> PublisherQuery<'a> {
+    pub(crate) fn of_locked(package: &'a LockedPackage, python: &'a LockedPython) -> Self {
+        PublisherQuery {
+            package: &package.name,
+            index: python.index_of(package).map(|x| x.url.as_str()),
+            files: package.wheels.iter().map(|w| w.file.as_str()).collect(),
+        }
+    }
+}
+
+/// What an index has at the page of a package.
+struct IndexPage {
+    kind: String,
+    text: String,
+    /// The address that it came from.
+    base: String,
+    /// The one that was asked for.
+    address: String,
+}
+
+impl IndexPage {
+    fn files(&self) -> Result<Vec<PageFile>, String> {
+        let page: Page = serde_json::from_str(&self.text).map_err(|e| {
+            let address = public_address(&self.address);
+            format!("{address} is not an index page: {e}")
+        })?;
+        Ok(page.files)
+    }
 }
 
 #[derive(Deserialize)]
@@ -63,24 +94,19 @@ impl PublisherClient<'_> {
     /// # Errors
     /// Why the index could not be asked.
     pub(crate) fn find_publisher(&self, query: &PublisherQuery) -> Result<Option<String>, String> {
-        let index = query
-            .index
-            .unwrap_or_else(|| self.agents.net.default_index());
+        let index = self.index_of(query);
         let silent = || self.silent.lock().unwrap_or_else(|e| e.into_inner());
         if silent().contains(index) {
             return Ok(None);
         }
-        let page = format!("{}/{}/", index.trim_end_matches('/'), query.package);
-        let (kind, text, base) = self.get(&page, index, MAX_PAGE)?;
+        let page = self.page_of(query)?;
         // One that knows of it has the key with every file.
-        if !kind.contains("json") || !text.contains("\"provenance\"") {
+        if !page.kind.contains("json") || !page.text.contains("\"provenance\"") {
             silent().insert(index.to_string());
             return Ok(None);
         }
-        let parsed: Page = serde_json::from_str(&text)
-            .map_err(|e| format!("{} is not an index page: {e}", public_address(&page)))?;
-        let named: BTreeMap<&str, Option<&str>> = parsed
-            .files
+        let files = page.files()?;
+        let named: BTreeMap<&str, Option<&str>> = files
             .iter()
             .map(|f| (&*f.filename, f.provenance.as_deref()))
             .collect();
@@ -89,7 +115,7 @@ impl PublisherClient<'_> {
         let Some(first) = all.and_then(|all| all.first().copied()) else {
             return Ok(None);
         };
-        let address = http::absolute_link(&base, first);
+        let address = http::absolute_link(&page.base, first);
         let (_, text, _) = self.get(&address, index, MAX_PROVENANCE)?;
         read_provenance(&text).map(Some).map_err(|p| p.message)
     }
@@ -105,21 +131,35 @@ impl PublisherClient<'_> {
         file: &str,
         most: u64,
     ) -> Result<Vec<u8>, String> {
-        let index = query
-            .index
-            .unwrap_or_else(|| self.agents.net.default_index());
-        let page = format!("{}/{}/", index.trim_end_matches('/'), query.package);
-        let (kind, text, base) = self.get(&page, index, MAX_PAGE)?;
-        if !kind.contains("json") {
-            return Err(format!("{} has no page in JSON", public_address(&page)));
+        let page = self.page_of(query)?;
+        let shown = public_address(&page.address);
+        if !page.kind.contains("json") {
+            return Err(format!("{shown} has no page in JSON"));
         }
-        let parsed: Page = serde_json::from_str(&text)
-            .map_err(|e| format!("{} is not an index page: {e}", public_address(&page)))?;
-        let found = parsed.files.iter().find(|f| f.filename == file);
-        let found = found.ok_or_else(|| format!("{} has no {file}", public_address(&page)))?;
-        let address = http::absolute_link(&base, &found.url);
-        self.get_bytes(&address, index, most)
+        let files = page.files()?;
+        let found = files.iter().find(|f| f.filename == file);
+        let found = found.ok_or_else(|| format!("{shown} has no {file}"))?;
+        let address = http::absolute_link(&page.base, &found.url);
+        self.get_bytes(&address, self.index_of(query), most)
             .map(|(_, bytes, _)| bytes)
+    }
+
+    fn index_of<'q>(&'q self, query: &PublisherQuery<'q>) -> &'q str {
+        query
+            .index
+            .unwrap_or_else(|| self.agents.net.default_index())
+    }
+
+    fn page_of(&self, query: &PublisherQuery) -> Result<IndexPage, String> {
+        let index = self.index_of(query);
+        let address = format!("{}/{}/", index.trim_end_matches('/'), query.package);
+        let (kind, text, base) = self.get(&address, index, MAX_PAGE)?;
+        Ok(IndexPage {
+            kind,
+            text,
+            base,
+            address,
+        })
     }
 
     /// The content type, the text, and the address that it came from.

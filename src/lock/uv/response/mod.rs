@@ -107,11 +107,6 @@ pub(crate) struct SolvedWheel {
     pub published: Option<String>,
 }
 
-/// A version without its local label: of `2.11.0+cu128`, `2.11.0`.
-pub(crate) fn public_version(version: &str) -> &str {
-    version.split('+').next().unwrap_or(version)
-}
-
 /// The packages of uv's answer.
 ///
 /// # Errors

@@ -5,8 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use pep508_rs::VersionOrUrl;
 
 use super::explain::{direct_requirements, parse_plain};
-use super::public_version;
-use crate::lock::python::{LockedPackage, PartRequirements, normalize_name};
+use crate::lock::python::{LockedPackage, PartRequirements, normalize_name, public_version};
 use crate::lock::requirements;
 use crate::manifest::quoted_list;
 use crate::text::escape_text;
